@@ -1,0 +1,57 @@
+# Two commands do everything: `make up` runs the service, `make test` passes the tests.
+# Each makes its own .venv with nothing but Python >= 3.11 (set PYTHON=… to choose one).
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+# SCENES="a.tif dir/ https://…" and MODELS="a.onnx" are passed on; with none, a drawn demonstration is served.
+SCENES ?=
+MODELS ?=
+HOST ?= 127.0.0.1
+PORT ?= 8000
+WORKERS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev up test test-fast lint types bench model clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.venv/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "landcover needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.run: .venv/pyvenv.cfg pyproject.toml constraints.txt
+	$(PIP) --editable '.[api,worker,local]'
+	@touch $@
+
+.venv/.dev: .venv/.run
+	$(PIP) 'torch==2.13.0' --editable '.[api,worker,local,export,dev]'
+	@touch $@
+
+install: .venv/.run ## the environment that `make up` runs in
+
+install-dev: .venv/.dev ## the environment for tests, training and export
+
+up: install ## serve SCENES="a.tif dir/ https://…" (default: a demonstration) at http://HOST:PORT
+	@exec $(BIN)/landcover up $(if $(SCENES),--scenes $(SCENES)) $(if $(MODELS),--models $(MODELS)) --host $(HOST) --port $(PORT) --workers $(WORKERS)
+
+test: install-dev ## every check and test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+lint: install-dev ## ruff, mypy and the import contracts
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install-dev ## measure this machine; the table goes into docs/benchmarks.md by hand
+	$(BIN)/landcover bench
+
+clean: ## remove the environment and caches
+	rm -rf .venv .landcover .mypy_cache .ruff_cache .pytest_cache

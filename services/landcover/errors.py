@@ -1,0 +1,105 @@
+"""Every error this project raises on purpose. The message is a sentence that says what to do.
+
+::
+
+    LandcoverError
+    ├── InvalidRequest            the caller asked for something that cannot be
+    │   ├── SceneTooCoarse        the image has larger pixels than the model was trained for
+    │   └── RequestTooLarge       more blocks than one request may ask for
+    ├── NotFound
+    │   ├── SceneNotFound
+    │   └── ModelNotFound
+    ├── SceneUnsupported          an image that can be read, but not as RGB uint8
+    ├── SceneUnreadable           the image is missing, truncated or corrupt
+    ├── SceneTooSlow              the image's server did not answer in time
+    ├── SceneChanged              the image is no longer the version that was asked for
+    ├── InvalidModel              an ONNX file whose contract is missing or not true
+    ├── InvalidConfiguration      settings or a catalogue that cannot be used
+    ├── BlockFailed               a block failed too often and was set aside (dead-lettered)
+    └── Unavailable               the broker, the cache or every worker is away; try again
+        └── Pending               not finished within the deadline; try again
+
+`landcover_api.errors` maps each to its HTTP status.
+"""
+
+from __future__ import annotations
+
+
+class LandcoverError(Exception):
+    """Base of all errors of this project; `str(error)` is fit to show to a user."""
+
+    @property
+    def code(self) -> str:
+        """Name under which the error travels through the cache; `from_code` turns it back."""
+        return type(self).__name__
+
+
+class InvalidRequest(LandcoverError):  # noqa: N818 - the tree reads as HTTP does
+    """The caller asked for something that cannot be."""
+
+
+class SceneTooCoarse(InvalidRequest):
+    """The image's pixels are larger than any the model was trained for."""
+
+
+class RequestTooLarge(InvalidRequest):
+    """More blocks than one request may ask for."""
+
+
+class NotFound(LandcoverError):  # noqa: N818
+    """There is nothing under that name."""
+
+
+class SceneNotFound(NotFound):
+    """No scene of the catalogue has that id."""
+
+
+class ModelNotFound(NotFound):
+    """No model has that name or digest."""
+
+
+class SceneUnsupported(LandcoverError):  # noqa: N818
+    """The image can be read, but not as three bands of uint8."""
+
+
+class SceneUnreadable(LandcoverError):  # noqa: N818
+    """The image is missing, truncated or corrupt."""
+
+
+class SceneTooSlow(LandcoverError):  # noqa: N818
+    """The image's server did not answer in time."""
+
+
+class SceneChanged(LandcoverError):  # noqa: N818
+    """The image is no longer the version that was asked for."""
+
+
+class InvalidModel(LandcoverError):  # noqa: N818
+    """An ONNX file whose contract is missing, or contradicts its graph."""
+
+
+class InvalidConfiguration(LandcoverError):  # noqa: N818
+    """Settings or a catalogue that cannot be used."""
+
+
+class BlockFailed(LandcoverError):  # noqa: N818
+    """A block failed too often and was set aside."""
+
+
+class Unavailable(LandcoverError):  # noqa: N818
+    """The broker, the cache or every worker is away; the same request may succeed later."""
+
+
+class Pending(Unavailable):
+    """Not finished within the deadline; the work goes on."""
+
+
+def from_code(code: str, message: str) -> LandcoverError:
+    """Rebuild an error that travelled through the cache as its class name and message."""
+    todo = [LandcoverError]
+    while todo:
+        kind = todo.pop()
+        if kind.__name__ == code:
+            return kind(message)
+        todo.extend(kind.__subclasses__())
+    return BlockFailed(message)
