@@ -215,9 +215,7 @@ def _signature(value: Any) -> tuple[int, list[int | None]]:
     return tensor.elem_type, shape
 
 
-def _mismatch(
-    kind: str, found: dict[str, tuple[int, list[int | None]]], expected: dict[str, int]
-) -> list[str]:
+def _mismatch(kind: str, found: dict[str, tuple[int, list[int | None]]], expected: dict[str, int]) -> list[str]:
     faults = []
     if set(found) != set(expected):
         names = ", ".join(sorted(found)) or "none"

@@ -34,7 +34,7 @@ class LandcoverError(Exception):
         return type(self).__name__
 
 
-class InvalidRequest(LandcoverError):  # noqa: N818 - the tree reads as HTTP does
+class InvalidRequest(LandcoverError):
     """The caller asked for something that cannot be."""
 
 
@@ -46,7 +46,7 @@ class RequestTooLarge(InvalidRequest):
     """More blocks than one request may ask for."""
 
 
-class NotFound(LandcoverError):  # noqa: N818
+class NotFound(LandcoverError):
     """There is nothing under that name."""
 
 
@@ -58,35 +58,35 @@ class ModelNotFound(NotFound):
     """No model has that name or digest."""
 
 
-class SceneUnsupported(LandcoverError):  # noqa: N818
+class SceneUnsupported(LandcoverError):
     """The image can be read, but not as three bands of uint8."""
 
 
-class SceneUnreadable(LandcoverError):  # noqa: N818
+class SceneUnreadable(LandcoverError):
     """The image is missing, truncated or corrupt."""
 
 
-class SceneTooSlow(LandcoverError):  # noqa: N818
+class SceneTooSlow(LandcoverError):
     """The image's server did not answer in time."""
 
 
-class SceneChanged(LandcoverError):  # noqa: N818
+class SceneChanged(LandcoverError):
     """The image is no longer the version that was asked for."""
 
 
-class InvalidModel(LandcoverError):  # noqa: N818
+class InvalidModel(LandcoverError):
     """An ONNX file whose contract is missing, or contradicts its graph."""
 
 
-class InvalidConfiguration(LandcoverError):  # noqa: N818
+class InvalidConfiguration(LandcoverError):
     """Settings or a catalogue that cannot be used."""
 
 
-class BlockFailed(LandcoverError):  # noqa: N818
+class BlockFailed(LandcoverError):
     """A block failed too often and was set aside."""
 
 
-class Unavailable(LandcoverError):  # noqa: N818
+class Unavailable(LandcoverError):
     """The broker, the cache or every worker is away; the same request may succeed later."""
 
 

@@ -1,0 +1,117 @@
+"""A finished block: class map, confidence, their overviews and the histogram, and how they are stored.
+
+A block is one hash in the cache, so that it is there as a whole or not at all, and a reader fetches only the
+fields it needs: statistics the histogram, a zoomed-out tile one small overview.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import zstandard
+
+from landcover.errors import LandcoverError
+
+Layer = Literal["class", "confidence"]
+
+HISTOGRAM_FIELD = "h"
+_PREFIX: dict[Layer, str] = {"class": "c", "confidence": "q"}
+_HISTOGRAM_DTYPE = np.dtype("<u8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Histogram:
+    """Pixels and summed confidence of each class value of a block, both `(values,)` uint64, index 0 = unknown."""
+
+    pixels: npt.NDArray[np.uint64]
+    confidence: npt.NDArray[np.uint64]
+    """Sum over the pixels of a value of their confidence, 0..255 each."""
+
+
+def field(layer: Layer, level: int) -> str:
+    """Name of the hash field of a layer at an overview level; level 0 is full resolution."""
+    return f"{_PREFIX[layer]}{level}"
+
+
+def encode(classes: npt.NDArray[np.uint8], confidence: npt.NDArray[np.uint8], max_value: int) -> dict[str, bytes]:
+    """A block's fields, ready for the cache.
+
+    Args:
+        classes: class values `(side, side)`, 0 = unknown; side is a power of two.
+        confidence: top softmax probability × 255, `(side, side)`; 0 where unknown.
+        max_value: the largest value the model's contract names.
+    """
+    compress = zstandard.ZstdCompressor(level=1).compress
+    fields = {HISTOGRAM_FIELD: _encode_histogram(histogram(classes, confidence, max_value))}
+    for level, (class_map, doubt) in enumerate(
+        zip(majority_pyramid(classes, max_value), mean_pyramid(confidence), strict=True)
+    ):
+        fields[field("class", level)] = compress(class_map.tobytes())
+        fields[field("confidence", level)] = compress(doubt.tobytes())
+    return fields
+
+
+def decode(data: bytes, side: int) -> npt.NDArray[np.uint8]:
+    """One layer at one level, `(side, side)`.
+
+    Raises:
+        LandcoverError: the bytes are not what `encode` wrote.
+    """
+    try:
+        raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=side * side)
+        return np.frombuffer(raw, dtype=np.uint8).reshape(side, side)
+    except (zstandard.ZstdError, ValueError) as error:
+        raise LandcoverError(f"A cached block is damaged ({error}).") from error
+
+
+def decode_histogram(data: bytes) -> Histogram:
+    """The histogram that `encode` wrote."""
+    table = np.frombuffer(data, dtype=_HISTOGRAM_DTYPE).reshape(2, -1)
+    return Histogram(pixels=table[0], confidence=table[1])
+
+
+def histogram(classes: npt.NDArray[np.uint8], confidence: npt.NDArray[np.uint8], max_value: int) -> Histogram:
+    """Count pixels and sum confidence by class value."""
+    flat = classes.ravel()
+    return Histogram(
+        pixels=np.bincount(flat, minlength=max_value + 1).astype(np.uint64),
+        confidence=np.bincount(flat, weights=confidence.ravel(), minlength=max_value + 1).astype(np.uint64),
+    )
+
+
+def majority_pyramid(classes: npt.NDArray[np.uint8], max_value: int) -> list[npt.NDArray[np.uint8]]:
+    """Class maps at every power of two, level 0 first, one pixel last.
+
+    Each pixel has the most frequent class of all the full-resolution pixels it covers (not of the level
+    below, which would let a minority win); ties go to the lower value, and to a class before unknown.
+    """
+    values = np.roll(np.arange(max_value + 1, dtype=np.uint8), -1)  # 1, 2, …, 0: argmax takes the first of equals
+    counts: npt.NDArray[np.unsignedinteger[Any]] = (classes == values[:, None, None]).view(np.uint8)
+    levels = [classes]
+    while counts.shape[-1] > 1:
+        if len(levels) == 4:  # a pixel of level 3 covers 64, the next would overflow uint8
+            counts = counts.astype(np.uint32)
+        counts = counts[:, 0::2] + counts[:, 1::2]
+        counts = counts[:, :, 0::2] + counts[:, :, 1::2]
+        levels.append(values[counts.argmax(axis=0)])
+    return levels
+
+
+def mean_pyramid(confidence: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
+    """Mean confidence at every power of two, level 0 first, one pixel last."""
+    sums = confidence.astype(np.uint32)
+    levels = [confidence]
+    area = 1
+    while sums.shape[-1] > 1:
+        sums = sums[0::2] + sums[1::2]
+        sums = sums[:, 0::2] + sums[:, 1::2]
+        area *= 4
+        levels.append(((sums + area // 2) // area).astype(np.uint8))
+    return levels
+
+
+def _encode_histogram(counts: Histogram) -> bytes:
+    return np.stack([counts.pixels, counts.confidence]).astype(_HISTOGRAM_DTYPE).tobytes()

@@ -1,0 +1,220 @@
+"""Which scenes and models there are: from files, folders, URLs and YAML catalogues.
+
+scenes:
+  - id: chiba
+    location: https://example.org/chiba.tif
+    attribution: Chiba prefecture
+  - location: ortho16.tif          # beside the catalogue; id from its name
+    bands: [4, 3, 2]               # red, green, blue, counted from 1
+    rescale: [0, 3000]             # values that become 0 and 255
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import ValidationError
+
+from landcover.contract import ModelFile, read_model
+from landcover.errors import InvalidConfiguration, ModelNotFound, SceneNotFound
+from landcover.scene import REMOTE_SCHEMES, Scene, SceneSource, current_version, describe
+from landcover.settings import CatalogSettings, ReadSettings
+
+_IMAGE_SUFFIXES = frozenset({".tif", ".tiff", ".gtiff"})
+_CATALOGUE_SUFFIXES = frozenset({".yaml", ".yml"})
+
+
+def demo_model_path() -> Path:
+    """The small trained model that is part of the package."""
+    return Path(str(files("landcover"))) / "models" / "landcover-demo.onnx"
+
+
+class SceneCatalog:
+    """The scenes, by id. Safe to share by threads."""
+
+    def __init__(self, sources: Iterable[SceneSource], read: ReadSettings, revalidate_s: float = 60.0) -> None:
+        self._sources: dict[str, SceneSource] = {}
+        for source in sources:
+            if source.id in self._sources:
+                raise InvalidConfiguration(
+                    f"Two scenes are called '{source.id}': {self._sources[source.id].location} and "
+                    f"{source.location}. Give them ids in a YAML catalogue."
+                )
+            self._sources[source.id] = source
+        self._read = read
+        self._revalidate_s = revalidate_s
+        self._described: dict[str, tuple[Scene, float]] = {}
+        self._locks: dict[str, threading.Lock] = {scene: threading.Lock() for scene in self._sources}
+
+    @property
+    def sources(self) -> tuple[SceneSource, ...]:
+        """Every scene, read or not."""
+        return tuple(self._sources.values())
+
+    def source(self, scene: str) -> SceneSource:
+        """The catalogue's entry.
+
+        Raises:
+            SceneNotFound: there is none.
+        """
+        try:
+            return self._sources[scene]
+        except KeyError:
+            raise SceneNotFound(f"There is no scene '{scene}'; GET /scenes lists them.") from None
+
+    def cached(self, scene: str) -> Scene | None:
+        """The scene if it is known and surely current, without waiting for any server (a local stat at most)."""
+        source = self.source(scene)
+        known, checked = self._described.get(scene, (None, 0.0))
+        if known is None:
+            return None
+        if source.is_remote:
+            return known if time.monotonic() - checked < self._revalidate_s else None
+        return known if current_version(source, self._read) == known.version else None
+
+    def scene(self, scene: str) -> Scene:
+        """The scene as it is now; may read its header.
+
+        Raises:
+            SceneNotFound, SceneUnreadable, SceneTooSlow, SceneUnsupported: as their names say.
+        """
+        if known := self.cached(scene):
+            return known
+        source = self.source(scene)
+        with self._locks[scene]:  # one reader a scene, however many ask
+            if known := self.cached(scene):
+                return known
+            version = current_version(source, self._read)
+            previous, _ = self._described.get(scene, (None, 0.0))
+            fresh = previous if previous and previous.version == version else describe(source, version, self._read)
+            self._described[scene] = fresh, time.monotonic()
+            return fresh
+
+
+@dataclass(frozen=True)
+class ModelCatalog:
+    """The models, by digest, and which answers when none is named."""
+
+    models: tuple[ModelFile, ...]
+    default: ModelFile
+
+    def model(self, name: str | None) -> ModelFile:
+        """The model of that name or digest, or the default for None.
+
+        Raises:
+            ModelNotFound: there is none.
+        """
+        if name is None:
+            return self.default
+        for model in self.models:
+            if name in (model.name, model.digest):
+                return model
+        raise ModelNotFound(f"There is no model '{name}'; GET /models lists them.")
+
+
+def load_scenes(settings: CatalogSettings, read: ReadSettings) -> SceneCatalog:
+    """The catalogue that `settings.scenes` describes; no image is opened yet.
+
+    Raises:
+        InvalidConfiguration: a location is missing, or a catalogue file is not one.
+    """
+    sources = [source for location in settings.scenes for source in expand_scenes(location)]
+    return SceneCatalog(sources, read, settings.scene_revalidate_s)
+
+
+def load_models(settings: CatalogSettings) -> ModelCatalog:
+    """The models that `settings.models` names, each checked against its contract.
+
+    Raises:
+        InvalidConfiguration: a file is missing, or two models share a name.
+        InvalidModel: a file does not keep its contract, or has another digest than the pinned one.
+    """
+    models: list[ModelFile] = []
+    for location in settings.models or (str(demo_model_path()),):
+        for path, digest in _expand_models(location):
+            model = read_model(path, expected_digest=digest)
+            if any(other.name == model.name and other.digest != model.digest for other in models):
+                raise InvalidConfiguration(
+                    f"Two models are called '{model.name}'; export one of them under another name."
+                )
+            if all(other.digest != model.digest for other in models):
+                models.append(model)
+    if not models:
+        raise InvalidConfiguration(
+            f"There is no .onnx file in {', '.join(settings.models)}; name one with LANDCOVER_MODELS or --models."
+        )
+    catalog = ModelCatalog(tuple(models), models[0])
+    if settings.default_model is None:
+        return catalog
+    return ModelCatalog(catalog.models, catalog.model(settings.default_model))
+
+
+def expand_scenes(location: str) -> Iterator[SceneSource]:
+    """The scenes under one location: a file, a folder's images, a URL, or a catalogue's entries."""
+    if "{z}" in location:
+        raise InvalidConfiguration(
+            f"{location} is an XYZ imagery service; only Cloud-Optimized GeoTIFFs can be served so far."
+        )
+    scheme = urlsplit(location).scheme
+    if scheme in REMOTE_SCHEMES:
+        yield SceneSource(id=scene_id(urlsplit(location).path), location=location)
+        return
+    path = Path(location).expanduser()
+    if path.is_dir():
+        images = sorted(each for each in path.iterdir() if each.suffix.lower() in _IMAGE_SUFFIXES)
+        if not images:
+            raise InvalidConfiguration(f"There is no GeoTIFF (.tif, .tiff) in the folder {path}.")
+        for image in images:
+            yield SceneSource(id=scene_id(image.name), location=str(image.resolve()))
+    elif not path.exists():
+        raise InvalidConfiguration(f"There is no file or folder {path}.")
+    elif path.suffix.lower() in _CATALOGUE_SUFFIXES:
+        yield from _read_catalogue(path)
+    else:
+        yield SceneSource(id=scene_id(path.name), location=str(path.resolve()))
+
+
+def scene_id(name: str) -> str:
+    """An id from a file's name or a URL's path."""
+    stem = Path(name).stem
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:128] or "scene"
+
+
+def _read_catalogue(path: Path) -> Iterator[SceneSource]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        entries: list[dict[str, Any]] = document["scenes"]
+        for entry in entries:
+            location = entry["location"]
+            if urlsplit(location).scheme not in REMOTE_SCHEMES:
+                location = str((path.parent / Path(location).expanduser()).resolve())
+            default_id = scene_id(urlsplit(location).path)
+            yield SceneSource.model_validate({"id": default_id} | entry | {"location": location})
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        raise InvalidConfiguration(
+            f"{path} is no catalogue of scenes; it needs `scenes:` and under it entries with a `location:` ({error})."
+        ) from error
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise InvalidConfiguration(f"{path}: {'.'.join(map(str, fault['loc'])) or 'entry'}: {fault['msg']}.") from error
+
+
+def _expand_models(location: str) -> Iterator[tuple[Path, str | None]]:
+    name, _, digest = location.partition("@sha256:")
+    path = Path(name).expanduser()
+    if path.is_dir():
+        for file in sorted(path.glob("*.onnx")):
+            yield file, None
+    elif path.exists():
+        yield path, f"sha256:{digest}" if digest else None
+    else:
+        raise InvalidConfiguration(f"There is no model file {path}.")

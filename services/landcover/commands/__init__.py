@@ -1,0 +1,1 @@
+"""Subcommands that need nothing but the vocabulary."""

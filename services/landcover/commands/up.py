@@ -1,0 +1,158 @@
+"""`landcover up`: the whole service on this machine with nothing to configure."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from landcover import local
+from landcover.catalog import SceneCatalog, expand_scenes, load_models
+from landcover.errors import InvalidConfiguration, LandcoverError
+from landcover.scene import SceneSource, current_version, describe
+from landcover.settings import CatalogSettings, ReadSettings
+
+READY_TIMEOUT_S = 120.0
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "up",
+        help="run everything on this machine: broker, cache, workers, API and map page",
+        description="Run everything on this machine: an embedded broker and cache, workers, the API and its map page.\n"
+        "Ctrl-C stops it all. Without --scenes a drawn demonstration is served.",
+        epilog="examples:\n  landcover up\n  landcover up --scenes ortho.tif https://example.org/cog.tif\n"
+        "  landcover up --scenes images/ --models mine.onnx --port 9000",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--scenes",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="PATH",
+        help="GeoTIFFs, folders, URLs or YAML catalogues",
+    )
+    parser.add_argument(
+        "--models", nargs="+", action="extend", default=[], metavar="PATH", help="ONNX files or folders of them"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=1, help="worker processes (default: %(default)s)")
+    parser.add_argument("--demo", action="store_true", help="serve the drawn demonstration beside the --scenes")
+    parser.add_argument(
+        "--state",
+        type=Path,
+        default=Path(".landcover"),
+        metavar="DIR",
+        help="folder for the cache and the demonstration scene (default: %(default)s)",
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    console = Console(stderr=True, highlight=False)
+    if arguments.workers < 1:
+        raise InvalidConfiguration("--workers must be 1 or more.")
+    local.check_port(arguments.host, arguments.port)
+    catalog = CatalogSettings()
+    models = tuple(arguments.models) or catalog.models
+    load_models(catalog.model_copy(update={"models": models}))
+    locations = tuple(arguments.scenes) or catalog.scenes
+    with local.state_folder(arguments.state) as folder, local.stop_signals() as stopping:
+        scenes = _usable_scenes(locations, console)
+        if arguments.demo or not locations:
+            scenes = (*scenes, str(_demo_scene(arguments.state, console)))
+        service = local.LocalService()
+        try:
+            return _serve(service, folder, scenes, models, arguments, console, stopping)
+        finally:
+            if service.children:
+                console.print("stopping …")
+            service.stop()
+
+
+def _serve(
+    service: local.LocalService,
+    folder: Path,
+    scenes: tuple[str, ...],
+    models: tuple[str, ...],
+    arguments: argparse.Namespace,
+    console: Console,
+    stopping: Any,
+) -> int:
+    env = {
+        "LANDCOVER_BROKER_URL": local.start_broker(service, folder),
+        "LANDCOVER_CACHE_URL": local.start_cache(service, folder),
+        "LANDCOVER_SCENES": json.dumps(scenes),
+        "LANDCOVER_MODELS": json.dumps(models),
+    }
+    if "LANDCOVER_WORKER_CPU_THREADS" not in os.environ and arguments.workers > 1:
+        env["LANDCOVER_WORKER_CPU_THREADS"] = str(max(1, (os.cpu_count() or 1) // arguments.workers))
+    for number in range(arguments.workers):
+        service.add(f"worker {number + 1}", local.landcover_command("worker"), env)
+    listen = ["--host", arguments.host, "--port", str(arguments.port)]
+    service.add("API", local.landcover_command("api", *listen), env)
+    here = "127.0.0.1" if arguments.host in ("0.0.0.0", "::") else arguments.host
+    address = f"http://{f'[{here}]' if ':' in here else here}:{arguments.port}"
+
+    def ready() -> bool:
+        answer = local.readiness(address)
+        return stopping() or (answer.get("status") == "ready" and len(answer["workers"]) >= arguments.workers)
+
+    with console.status("starting broker, cache, worker and API …"):
+        service.wait_until(ready, READY_TIMEOUT_S)
+    if not stopping():
+        console.print(f"Land cover is served at [bold]{address}[/bold]  (API: {address}/docs · Ctrl-C stops)")
+    while not stopping():
+        service.restart_dead()
+        time.sleep(0.2)
+    return 0
+
+
+def _usable_scenes(locations: tuple[str, ...], console: Console) -> tuple[str, ...]:
+    """The locations that can be served: a named file must be fit, a folder's unfit files are left out aloud.
+
+    Raises:
+        LandcoverError: a named file is missing or unfit, or nothing is left.
+    """
+    read = ReadSettings()
+    usable: list[str] = []
+    sources: list[SceneSource] = []
+    for location in locations:
+        in_folder = Path(location).expanduser().is_dir()
+        for source in expand_scenes(location):
+            try:
+                describe(source, current_version(source, read), read)
+            except LandcoverError as error:
+                if not in_folder:
+                    raise
+                console.print(f"left out: {error}")
+                continue
+            sources.append(source)
+            if in_folder:
+                usable.append(source.location)
+        if not in_folder:
+            usable.append(location if "://" in location else str(Path(location).expanduser().resolve()))
+    SceneCatalog(sources, read)  # refuses two of one name
+    if locations and not usable:
+        raise InvalidConfiguration(f"No image in {shlex.join(locations)} can be served.")
+    return tuple(usable)
+
+
+def _demo_scene(state: Path, console: Console) -> Path:
+    from landcover.demo import write_scene
+
+    scene = state.resolve() / "demo" / "demo.tif"
+    if not scene.exists():
+        with console.status("drawing the demonstration scene (once) …"):
+            scene.parent.mkdir(parents=True, exist_ok=True)
+            return write_scene(scene.parent)
+    return scene

@@ -1,0 +1,201 @@
+"""Who makes a block: the three steps that keep it being inferred once, whoever asks and whoever dies.
+
+A block that is not in the cache passes through these states, all in the cache server:
+
+    nothing ──claim (API)──▶ marker "queued" ──begin (worker)──▶ marker "running" + lease ──finish──▶ block
+                                                                                       └──fail────▶ failure
+
+- The *marker* lives as long as somebody waits: each waiter prolongs it to its own deadline and a grace. A
+  worker that finds no marker skips the task, so nothing is computed for a map that was panned away.
+- The *lease* lives a few seconds and is renewed by the worker that runs the block. A running marker without a
+  lease means that its worker died: the next claim takes it over.
+- A queued marker older than `REQUEUE_AFTER_S` is claimed anew, for the case that the broker lost the task. Its
+  task expires at the same age, so the queue never holds two that both run.
+- A *failure* is remembered for a few seconds, so that a broken image is not read once for every waiter.
+
+Each step is one Lua script, hence atomic. They read the server's clock, so clocks of hosts do not matter.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+
+import redis
+
+from landcover.errors import LandcoverError, from_code
+from landcover.keys import DEAD_LETTERS, DONE_CHANNEL, BlockKey
+
+REQUEUE_AFTER_S = 60
+"""Age at which a queued task expires and may be queued again."""
+
+INTEREST_GRACE_S = 15
+"""How long a block stays wanted after its last waiter's deadline: map clients come back for it."""
+
+LEASE_S = 5
+"""A lease not renewed for so long belongs to a dead worker."""
+
+FAILURE_TTL_S = 3
+"""A failed block may be tried again after this."""
+
+DEAD_TTL_S = 600
+"""A dead-lettered block may be tried again after this."""
+
+ATTEMPTS_TTL_S = 3600
+
+
+class Claim(StrEnum):
+    """What a waiter learns when it claims a block."""
+
+    READY = "ready"
+    """It is in the cache."""
+    CLAIMED = "claimed"
+    """It is the caller's to queue."""
+    PENDING = "pending"
+    """Another was first; wait."""
+    FAILED = "failed"
+    """It could not be made; the reason is under `BlockKey.failure`."""
+
+
+class Begin(StrEnum):
+    """What a worker learns when it takes up a task."""
+
+    RUN = "run"
+    READY = "ready"
+    """It was finished meanwhile."""
+    TAKEN = "taken"
+    """Another living worker is at it."""
+    UNWANTED = "unwanted"
+    """Nobody waits for it any more."""
+
+
+# KEYS: block, marker, lease, failure. ARGV: interest ms, requeue ms.
+CLAIM_SCRIPT = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 'ready' end
+if redis.call('EXISTS', KEYS[4]) == 1 then return 'failed' end
+local marker = redis.call('GET', KEYS[2])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if marker then
+  local state, since = string.match(marker, '(%a+) (%d+)')
+  local lost = (state == 'running' and redis.call('EXISTS', KEYS[3]) == 0)
+    or (state == 'queued' and now - tonumber(since) > tonumber(ARGV[2]))
+  if not lost then
+    if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[1]) then redis.call('PEXPIRE', KEYS[2], ARGV[1]) end
+    return 'pending'
+  end
+end
+redis.call('SET', KEYS[2], 'queued ' .. string.format('%.0f', now), 'PX', ARGV[1])
+return 'claimed'
+"""
+
+# KEYS: block, marker, lease. ARGV: worker, lease ms.
+BEGIN_SCRIPT = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 'ready' end
+local interest = redis.call('PTTL', KEYS[2])
+if interest < 0 then return 'unwanted' end
+if redis.call('EXISTS', KEYS[3]) == 1 then return 'taken' end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('SET', KEYS[2], 'running ' .. string.format('%.0f', now), 'PX', math.max(interest, ARGV[2] * 2))
+redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[2])
+return 'run'
+"""
+
+# KEYS: lease, marker. ARGV: worker, lease ms. A lease that was lost is not taken back.
+RENEW_SCRIPT = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+if redis.call('PTTL', KEYS[2]) < ARGV[2] * 2 then redis.call('PEXPIRE', KEYS[2], ARGV[2] * 2) end
+return 1
+"""
+
+
+class BlockDesk:
+    """The worker's side: takes up tasks, stores what they make, and keeps count of what fails."""
+
+    def __init__(
+        self,
+        cache: redis.Redis,
+        broker: redis.Redis,
+        *,
+        worker: str,
+        block_ttl_s: int,
+        lease_s: float = LEASE_S,
+    ) -> None:
+        self._cache = cache
+        self._broker = broker
+        self._worker = worker
+        self._block_ttl_s = block_ttl_s
+        self._lease_ms = int(lease_s * 1000)
+        self._begin = cache.register_script(BEGIN_SCRIPT)
+        self._renew = cache.register_script(RENEW_SCRIPT)
+
+    def begin(self, key: BlockKey) -> Begin:
+        """Take the block's lease if it is still wanted, missing and free."""
+        answer = self._begin(keys=[key.block, key.marker, key.lease], args=[self._worker, self._lease_ms])
+        return Begin(_text(answer))
+
+    def renew(self, key: BlockKey) -> bool:
+        """Prolong the lease; False if it was lost."""
+        return bool(self._renew(keys=[key.lease, key.marker], args=[self._worker, self._lease_ms]))
+
+    def count_attempt(self, key: BlockKey) -> int:
+        """Count a beginning, before the dangerous part: a crash leaves the count standing."""
+        with self._broker.pipeline() as pipe:
+            pipe.incr(key.attempts)
+            pipe.expire(key.attempts, ATTEMPTS_TTL_S)
+            return int(pipe.execute()[0])
+
+    def finish(self, key: BlockKey, fields: Mapping[str, bytes]) -> None:
+        """Store the block, drop marker and lease, and wake whoever waits: all at once."""
+        with self._cache.pipeline(transaction=True) as pipe:
+            pipe.hset(key.block, items=[part for pair in fields.items() for part in pair])
+            pipe.expire(key.block, self._block_ttl_s)
+            pipe.delete(key.marker, key.lease, key.failure)
+            pipe.publish(DONE_CHANNEL, key.text)
+            pipe.execute()
+        self._broker.delete(key.attempts)
+
+    def fail(self, key: BlockKey, error: LandcoverError) -> None:
+        """Tell whoever waits why there is no block; it may be tried again a few seconds later.
+
+        The attempt stays counted: what fails again and again is set aside.
+        """
+        self._report_failure(key, error, FAILURE_TTL_S)
+
+    def bury(self, key: BlockKey, error: LandcoverError) -> None:
+        """Set a block aside that failed too often: recorded for operators, refused for a while."""
+        self._broker.hset(DEAD_LETTERS, key.text, _failure(error))
+        self._report_failure(key, error, DEAD_TTL_S)
+        self._broker.delete(key.attempts)
+
+    def release(self, key: BlockKey) -> None:
+        """Give up a block that was begun (a worker shutting down): the next claim queues it again."""
+        with self._cache.pipeline(transaction=True) as pipe:
+            pipe.delete(key.marker, key.lease)
+            pipe.publish(DONE_CHANNEL, key.text)
+            pipe.execute()
+        self._broker.delete(key.attempts)
+
+    def _report_failure(self, key: BlockKey, error: LandcoverError, ttl_s: int) -> None:
+        with self._cache.pipeline(transaction=True) as pipe:
+            pipe.set(key.failure, _failure(error), ex=ttl_s)
+            pipe.delete(key.marker, key.lease)
+            pipe.publish(DONE_CHANNEL, key.text)
+            pipe.execute()
+
+
+def read_failure(data: bytes | str) -> LandcoverError:
+    """The error a worker stored under `BlockKey.failure`."""
+    record = json.loads(data)
+    return from_code(record["error"], record["detail"])
+
+
+def _failure(error: LandcoverError) -> str:
+    return json.dumps({"error": error.code, "detail": str(error)})
+
+
+def _text(answer: object) -> str:
+    return answer.decode() if isinstance(answer, bytes) else str(answer)

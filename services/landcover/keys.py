@@ -1,0 +1,69 @@
+"""Every key in the cache and the broker, made of domain values alone.
+
+A new image or a new model simply has other keys: nothing is ever invalidated, two models are served side by
+side, and a rollback is instant. The braces are Redis Cluster's hash tag: a block's keys lie on one node.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from landcover.grid import GRID_VERSION, BlockIndex
+
+DONE_CHANNEL = "landcover:done"
+"""Pub/Sub channel of the cache: the `BlockKey.text` of every block that was finished, failed or skipped."""
+
+DEAD_LETTERS = "landcover:dead"
+"""Hash in the broker: `BlockKey.text` → JSON with the reason."""
+
+WORKER_PREFIX = "landcover:worker:"
+"""Keys in the broker, one for each living worker, with what it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockKey:
+    """Names one block of one version of a scene, as one model sees it."""
+
+    scene: str
+    version: str
+    digest: str
+    decimation: int
+    index: BlockIndex
+
+    @property
+    def text(self) -> str:
+        """The key without what it is the key of."""
+        model = self.digest.removeprefix("sha256:")[:32]
+        return (
+            f"g{GRID_VERSION}:{self.scene}:{self.version}:{model}:{self.decimation}:{self.index.row}:{self.index.col}"
+        )
+
+    @property
+    def block(self) -> str:
+        """Cache: the hash with the finished block."""
+        return f"block:{{{self.text}}}"
+
+    @property
+    def marker(self) -> str:
+        """Cache: who was asked to make it, while somebody waits for it."""
+        return f"marker:{{{self.text}}}"
+
+    @property
+    def lease(self) -> str:
+        """Cache: kept alive by the worker that is making it."""
+        return f"lease:{{{self.text}}}"
+
+    @property
+    def failure(self) -> str:
+        """Cache: why it could not be made, for a short while."""
+        return f"failure:{{{self.text}}}"
+
+    @property
+    def attempts(self) -> str:
+        """Broker: how often a worker began it and did not end."""
+        return f"landcover:attempts:{self.text}"
+
+
+def tile_key(*, scene: str, version: str, digest: str, tms: str, z: int, x: int, y: int, rendering: str) -> str:
+    """Cache: a finished tile's bytes; `rendering` names format, size, layer and filter."""
+    return f"tile:g{GRID_VERSION}:{scene}:{version}:{digest.removeprefix('sha256:')[:32]}:{tms}:{z}:{x}:{y}:{rendering}"

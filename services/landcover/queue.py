@@ -1,0 +1,94 @@
+"""The Celery application that producer and consumer share: task name, queues, and every setting that was measured."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from celery import Celery
+from kombu import Queue
+from pydantic import BaseModel, ConfigDict, Field
+
+from landcover.coordination import REQUEUE_AFTER_S
+from landcover.grid import BlockIndex
+from landcover.keys import BlockKey
+from landcover.scene import SceneSource
+
+BLOCK_TASK = "landcover.block"
+INTERACTIVE_QUEUE = "interactive"
+BULK_QUEUE = "bulk"
+
+HARD_LIMIT_S = 60.0
+"""Default of how long one block may take in a worker before its watchdog ends the process."""
+
+
+class BlockTask(BaseModel):
+    """What a task says: which block of which scene to make, for which model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: SceneSource
+    version: str
+    digest: str
+    decimation: Annotated[int, Field(ge=1)]
+    row: Annotated[int, Field(ge=0)]
+    col: Annotated[int, Field(ge=0)]
+
+    @property
+    def key(self) -> BlockKey:
+        """The key under which everybody waits for the block."""
+        return BlockKey(self.source.id, self.version, self.digest, self.decimation, BlockIndex(self.row, self.col))
+
+
+def make_celery(broker_url: str) -> Celery:
+    """The application, not yet connected.
+
+    Results are ignored: what a task makes goes into the cache. `task_reject_on_worker_lost` stays off: a block
+    that kills its worker would be delivered for ever; the attempt counter decides instead.
+    """
+    app = Celery("landcover", broker=broker_url)
+    transport: dict[str, Any] = {
+        "visibility_timeout": int(HARD_LIMIT_S * 3),
+        "unacked_restore_interval": 10,
+        "queue_order_strategy": "priority",  # interactive before bulk: no bulk task overtakes
+        "socket_timeout": 10,
+        "socket_connect_timeout": 2,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+        "retry_on_timeout": True,
+        "max_connections": 64,
+    }
+    app.conf.update(
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        result_backend=None,
+        task_acks_late=True,
+        task_acks_on_failure_or_timeout=True,
+        task_reject_on_worker_lost=False,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_connection_timeout=2,
+        broker_transport_options=transport,
+        task_queues=[Queue(INTERACTIVE_QUEUE), Queue(BULK_QUEUE)],
+        task_default_queue=INTERACTIVE_QUEUE,
+        task_create_missing_queues=False,
+        task_publish_retry=False,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        worker_enable_remote_control=False,
+        enable_utc=True,
+    )
+    return app
+
+
+def send_block(app: Celery, task: BlockTask, *, queue: str = INTERACTIVE_QUEUE) -> None:
+    """Queue a block. Blocks until the broker has it: call it off the event loop.
+
+    Raises:
+        kombu.exceptions.OperationalError: the broker is away.
+    """
+    app.send_task(BLOCK_TASK, kwargs=task.model_dump(mode="json"), queue=queue, expires=REQUEUE_AFTER_S, retry=False)

@@ -1,0 +1,266 @@
+"""A scene: one georeferenced RGB image, and what its header says of it.
+
+Whether an image is fit for a network (bands, dtype, CRS, size) is decided here, once, before any pixel is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import rasterio
+from affine import Affine
+from obstore.exceptions import BaseError as StoreError
+from obstore.store import from_url
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError
+
+from landcover.errors import SceneTooSlow, SceneUnreadable, SceneUnsupported
+from landcover.geodesy import WGS84, ground_sample_distance_m, outline, transformer
+from landcover.settings import ReadSettings
+
+REMOTE_SCHEMES = frozenset({"http", "https", "s3"})
+
+
+class SceneSource(BaseModel):
+    """What the operator says of an image: one entry of a catalogue, and what a task carries."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+    location: Annotated[str, Field(min_length=1)]
+    """A path, or an http(s) or s3 URL."""
+    bands: tuple[int, int, int] | None = None
+    """Red, green, blue, counted from 1. Needed for images that are not plain RGB or RGBA."""
+    rescale: tuple[float, float] | None = None
+    """Source values that become 0 and 255. Needed for images that are not uint8."""
+    title: str | None = None
+    attribution: str | None = None
+
+    @model_validator(mode="after")
+    def _sensible(self) -> SceneSource:
+        if self.bands and min(self.bands) < 1:
+            raise ValueError("bands are counted from 1")
+        if self.rescale and not self.rescale[0] < self.rescale[1]:
+            raise ValueError("rescale takes the smaller value first")
+        return self
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the image lies behind a URL."""
+        return urlsplit(self.location).scheme in REMOTE_SCHEMES
+
+    @property
+    def gdal_path(self) -> str:
+        """The name under which GDAL opens the image."""
+        scheme = urlsplit(self.location).scheme
+        if scheme in ("http", "https"):
+            return f"/vsicurl/{self.location}"
+        return self.location.replace("s3://", "/vsis3/", 1) if scheme == "s3" else self.location
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """A scene whose header has been read and found fit."""
+
+    source: SceneSource
+    version: str
+    """Changes whenever the image does: from the ETag, or size and modification time."""
+    crs: str
+    """As WKT."""
+    crs_name: str
+    """For people: `EPSG:…` where it has a code."""
+    transform: Affine
+    width_px: int
+    height_px: int
+    bands: tuple[int, int, int]
+    dtype: str
+    overviews: tuple[int, ...]
+    """Decimation factors of the overviews in the file, in GDAL's order."""
+    gsd_m: float
+    """Ground sample distance at the centre."""
+    bounds_wgs84: tuple[float, float, float, float]
+    """West, south, east, north, degrees."""
+
+    @property
+    def id(self) -> str:
+        """The catalogue's name for it."""
+        return self.source.id
+
+
+def describe(source: SceneSource, version: str, settings: ReadSettings) -> Scene:
+    """Read and judge the header of `source`, whose current version is `version`.
+
+    Raises:
+        SceneUnreadable, SceneTooSlow: it cannot be opened.
+        SceneUnsupported: it can, but a network cannot take it.
+    """
+    with open_image(source, settings) as image:
+        _refuse_oversized(source, image, settings)
+        bands = choose_bands(source, image)
+        if image.crs is None or image.transform.is_identity:
+            raise SceneUnsupported(
+                f"{source.location} has no georeference (CRS and geotransform); "
+                "assign one, for example with `gdal_translate -a_srs … -a_ullr …`."
+            )
+        crs = image.crs.to_wkt()
+        width, height, transform = image.width, image.height, image.transform
+        return Scene(
+            source=source,
+            version=version,
+            crs=crs,
+            crs_name=image.crs.to_string() if image.crs.to_epsg() else "custom",
+            transform=transform,
+            width_px=width,
+            height_px=height,
+            bands=bands,
+            dtype=image.dtypes[bands[0] - 1],
+            overviews=tuple(image.overviews(bands[0])),
+            gsd_m=ground_sample_distance_m(crs, transform, width, height),
+            bounds_wgs84=_bounds_wgs84(source, crs, transform, width, height),
+        )
+
+
+def choose_bands(source: SceneSource, image: Any) -> tuple[int, int, int]:
+    """Which bands are red, green and blue.
+
+    Raises:
+        SceneUnsupported: that cannot be told, or they are not uint8 and the catalogue gives no rescale.
+    """
+    bands = source.bands
+    if bands is None:
+        alpha = image.colorinterp[-1] == ColorInterp.alpha
+        if not (image.count == 3 or (image.count == 4 and alpha)):
+            kinds = ", ".join(each.name for each in image.colorinterp)
+            raise SceneUnsupported(
+                f"{source.location} has {image.count} band(s) ({kinds}), neither RGB nor RGBA; "
+                "name three in a catalogue: `bands: [red, green, blue]`, counted from 1."
+            )
+        bands = (1, 2, 3)
+    if max(bands) > image.count:
+        raise SceneUnsupported(f"{source.location} has {image.count} band(s); there is no band {max(bands)}.")
+    dtypes = {image.dtypes[band - 1] for band in bands}
+    if dtypes != {"uint8"} and source.rescale is None:
+        raise SceneUnsupported(
+            f"{source.location} is {'/'.join(sorted(dtypes))}, not uint8; say in a catalogue which values are "
+            "black and white: `rescale: [low, high]`."
+        )
+    if any(np.dtype(each).kind == "c" for each in dtypes):
+        raise SceneUnsupported(f"{source.location} holds complex numbers, no image.")
+    return bands
+
+
+def current_version(source: SceneSource, settings: ReadSettings) -> str:
+    """The version of the image as it is now: 16 hexadecimal digits.
+
+    Raises:
+        SceneUnreadable: it is not there.
+        SceneTooSlow: its server does not answer in time.
+    """
+    if not source.is_remote:
+        try:
+            stat = Path(source.location).stat()
+        except OSError as error:
+            raise SceneUnreadable(f"{source.location} cannot be read: {error.strerror or error}.") from error
+        return _token(stat.st_size, stat.st_mtime_ns)
+    parts = urlsplit(source.location)
+    try:
+        options: dict[str, Any] = {
+            "client_options": {"timeout": timedelta(seconds=settings.timeout_s), "allow_http": True},
+            "retry_config": {"max_retries": 2, "retry_timeout": timedelta(seconds=settings.timeout_s)},
+        }
+        store = from_url(f"{parts.scheme}://{parts.netloc}", **options)
+        head = store.head(parts.path.lstrip("/"))
+    except (StoreError, OSError, ValueError) as error:
+        if "timed out" in str(error).lower() or "timeout" in str(error).lower():
+            raise SceneTooSlow(f"{public_location(source)} did not answer within {settings.timeout_s:g} s.") from error
+        raise SceneUnreadable(f"{public_location(source)} cannot be read: its server gave no such object.") from error
+    return _token(head.get("e_tag") or "", head["size"], head.get("last_modified") or "")
+
+
+def public_location(source: SceneSource) -> str:
+    """The location without query, user or password: fit for messages and logs (URLs may be signed)."""
+    if not source.is_remote:
+        return source.location
+    parts = urlsplit(source.location)
+    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+@contextlib.contextmanager
+def open_image(source: SceneSource, settings: ReadSettings, **options: Any) -> Iterator[Any]:
+    """`source` opened by rasterio inside a GDAL environment; only GeoTIFFs, since VRTs reach other files.
+
+    Raises:
+        SceneUnreadable: GDAL cannot open it.
+    """
+    with gdal_env(source, settings):
+        try:
+            image = rasterio.open(source.gdal_path, driver="GTiff", **options)
+        except RasterioError as error:
+            raise SceneUnreadable(
+                f"{public_location(source)} cannot be opened as a GeoTIFF; check that it is complete and no "
+                "other format (`rio cogeo create IN OUT` makes a COG)."
+            ) from error
+        with image:
+            yield image
+
+
+def gdal_env(source: SceneSource, settings: ReadSettings) -> rasterio.Env:
+    """GDAL's settings for reading `source`; an Env counts for one thread only, so each reader enters its own."""
+    options: dict[str, Any] = {"GDAL_CACHEMAX": settings.gdal_cache_bytes, "GTIFF_IGNORE_READ_ERRORS": "NO"}
+    if source.is_remote:
+        options |= {
+            "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+            "GDAL_HTTP_TIMEOUT": settings.timeout_s,
+            "GDAL_HTTP_CONNECTTIMEOUT": min(10.0, settings.timeout_s),
+            "GDAL_HTTP_MAX_RETRY": 2,
+            "GDAL_HTTP_RETRY_DELAY": 0.5,
+            "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+            "GDAL_HTTP_MULTIPLEX": "YES",
+            "GDAL_INGESTED_BYTES_AT_OPEN": 32768,
+            "VSI_CACHE": True,
+        }
+    return rasterio.Env(**options)
+
+
+def _refuse_oversized(source: SceneSource, image: Any, settings: ReadSettings) -> None:
+    """Refuse what would exhaust memory before a pixel of it is decoded."""
+    where = public_location(source)
+    if image.count > settings.max_bands:
+        raise SceneUnsupported(f"{where} has {image.count} bands; at most {settings.max_bands} are read.")
+    if max(image.width, image.height) > settings.max_side_px:
+        raise SceneUnsupported(
+            f"{where} is {image.width} × {image.height} px; at most {settings.max_side_px} px a side are read."
+        )
+    height, width = image.block_shapes[0]
+    decoded = height * width * image.count * np.dtype(image.dtypes[0]).itemsize
+    if decoded > settings.max_block_bytes:
+        raise SceneUnsupported(
+            f"{where} has internal tiles of {width} × {height} px ({decoded >> 20} MiB decoded, at most "
+            f"{settings.max_block_bytes >> 20} are read); `rio cogeo create IN OUT` makes a fit one."
+        )
+
+
+def _bounds_wgs84(
+    source: SceneSource, crs: str, transform: Affine, width: int, height: int
+) -> tuple[float, float, float, float]:
+    cols, rows = outline(0, 0, width, height, segments=21)
+    x, y = transform * (cols, rows)
+    lon, lat = transformer(crs, WGS84).transform(x, y)
+    west, south, east, north = (float(v) for v in (np.min(lon), np.min(lat), np.max(lon), np.max(lat)))
+    if not all(map(math.isfinite, (west, south, east, north))):
+        raise SceneUnsupported(f"{public_location(source)} lies where its CRS has no longitude and latitude.")
+    return west, south, east, north
+
+
+def _token(*parts: object) -> str:
+    return hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:16]

@@ -1,0 +1,76 @@
+"""Settings that more than one process reads; one class per concern, all from `LANDCOVER_*` variables.
+
+Nothing is read at import: a process makes these when it starts and passes them on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+_CONFIG = SettingsConfigDict(env_prefix="LANDCOVER_", extra="ignore")
+
+Locations = Annotated[tuple[str, ...], NoDecode]
+"""Paths and URLs: in the environment a JSON list, or words separated by blanks or commas."""
+
+
+def split_locations(value: object) -> object:
+    """`a.tif b.tif`, `a.tif,b.tif` or `["a.tif", "b, c.tif"]` as a tuple; anything else unchanged."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return tuple(json.loads(value))
+    return tuple(word for word in re.split(r"[\s,]+", value) if word)
+
+
+class CatalogSettings(BaseSettings):
+    """Which scenes and models there are."""
+
+    model_config = _CONFIG
+
+    scenes: Locations = ()
+    """Files, folders, https/s3 URLs or YAML catalogues."""
+    models: Locations = ()
+    """ONNX files or folders of them; `FILE@sha256:…` pins one. Empty: the demonstration model."""
+    default_model: str | None = None
+    """Name or digest used when a request names none; by default the first of `models`."""
+    scene_revalidate_s: Annotated[float, Field(gt=0)] = 60.0
+    """How long a remote image's version is believed before it is asked for again; local files always are."""
+
+    _split = field_validator("scenes", "models", mode="before")(split_locations)
+
+
+class BrokerSettings(BaseSettings):
+    """Where tasks, attempt counters and dead letters are kept: Redis or Valkey with `noeviction`."""
+
+    model_config = _CONFIG
+
+    broker_url: str = "redis://127.0.0.1:6379/0"
+
+
+class CacheSettings(BaseSettings):
+    """Where blocks and rendered tiles are kept: Redis or Valkey, best with `allkeys-lru`."""
+
+    model_config = _CONFIG
+
+    cache_url: str = "redis://127.0.0.1:6379/1"
+    cache_ttl_s: Annotated[int, Field(ge=60)] = 30 * 24 * 3600
+    """Blocks and tiles nobody rewrote for so long are dropped, even when memory is left."""
+
+
+class ReadSettings(BaseSettings):
+    """Limits on the images that are read, and on the servers they come from."""
+
+    model_config = SettingsConfigDict(env_prefix="LANDCOVER_READ_", extra="ignore")
+
+    timeout_s: Annotated[float, Field(gt=0)] = 20.0
+    """For one request to an image's server."""
+    max_block_bytes: Annotated[int, Field(gt=0)] = 64 << 20
+    """Largest internal tile or strip, all bands decoded: a 25 kB TIFF can hold one of 16384² px (1.6 GB)."""
+    max_side_px: Annotated[int, Field(gt=0)] = 4_000_000
+    max_bands: Annotated[int, Field(gt=0)] = 64
+    gdal_cache_bytes: Annotated[int, Field(gt=0)] = 256 << 20

@@ -1,0 +1,136 @@
+"""The FastAPI application. `create_app` reads settings and catalogues; nothing happens at import."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import jinja2
+from fastapi import FastAPI, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
+from starlette.templating import Jinja2Templates
+from titiler.core.factory import TMSFactory
+
+import landcover
+from landcover.catalog import load_models, load_scenes
+from landcover.connections import connect_async
+from landcover.queue import make_celery
+from landcover.settings import BrokerSettings, CacheSettings, CatalogSettings, ReadSettings
+from landcover_api import catalogue, health, metrics
+from landcover_api.blocks import BlockService
+from landcover_api.errors import add_exception_handlers
+from landcover_api.extents import TILE_MATRIX_SETS
+from landcover_api.imagery import PREFIX as IMAGERY_PREFIX
+from landcover_api.imagery import imagery_router
+from landcover_api.landcover import PENDING_HEADER, LandCoverFactory
+from landcover_api.map_page import map_page_router
+from landcover_api.settings import ApiSettings
+from landcover_api.state import ApiState
+from landcover_api.wakeups import Wakeups
+
+LANDCOVER_PREFIX = "/scenes/{scene}/landcover"
+CONFORMS_TO = (
+    "http://www.opengis.net/spec/ogcapi-common-1/1.0/conf/core",
+    "http://www.opengis.net/spec/ogcapi-tiles-1/1.0/conf/core",
+    "http://www.opengis.net/spec/ogcapi-tiles-1/1.0/conf/tileset",
+    "http://www.opengis.net/spec/ogcapi-tiles-1/1.0/conf/tilesets-list",
+    "http://www.opengis.net/spec/ogcapi-tiles-1/1.0/conf/png",
+    "http://www.opengis.net/spec/ogcapi-tiles-1/1.0/conf/tiff",
+)
+
+
+def create_app(
+    *,
+    api: ApiSettings | None = None,
+    catalog: CatalogSettings | None = None,
+    broker: BrokerSettings | None = None,
+    cache: CacheSettings | None = None,
+    read: ReadSettings | None = None,
+) -> FastAPI:
+    """The application; settings that are not given come from the environment.
+
+    Raises:
+        InvalidConfiguration, InvalidModel: there is nothing it could serve.
+    """
+    api, catalog = api or ApiSettings(), catalog or CatalogSettings()
+    broker, cache, read = broker or BrokerSettings(), cache or CacheSettings(), read or ReadSettings()
+    scenes, models = load_scenes(catalog, read), load_models(catalog)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        store = connect_async(cache.cache_url)
+        subscriber = connect_async(cache.cache_url, subscriber=True)
+        queue = connect_async(broker.broker_url)
+        celery = make_celery(broker.broker_url)
+        wakeups = Wakeups(subscriber)
+        wakeups.start()
+        app.state.landcover = ApiState(
+            settings=api,
+            scenes=scenes,
+            models=models,
+            cache=store,
+            broker=queue,
+            blocks=BlockService(store, celery, wakeups, max_missing=api.max_missing_blocks),
+            cache_ttl_s=cache.cache_ttl_s,
+        )
+        try:
+            yield
+        finally:
+            await wakeups.stop()
+            for client in (store, subscriber, queue):
+                await client.aclose()
+            celery.close()
+
+    app = FastAPI(
+        title="landcover-tiles",
+        version=landcover.__version__,
+        description="Land cover from aerial imagery, on demand, as map tiles and statistics.",
+        lifespan=lifespan,
+    )
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=list(api.cors_origins),
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=[PENDING_HEADER, "ETag", "Retry-After"],
+        max_age=86400,
+    )
+    add_exception_handlers(app)
+    _measure(app)
+    templates = Jinja2Templates(
+        env=jinja2.Environment(
+            autoescape=True,
+            loader=jinja2.ChoiceLoader(
+                [jinja2.PackageLoader("landcover_api"), jinja2.PackageLoader("titiler.core", "templates")]
+            ),
+        )
+    )
+    app.include_router(health.router)
+    app.include_router(catalogue.router)
+    land_cover = LandCoverFactory(router_prefix=LANDCOVER_PREFIX, templates=templates)
+    app.include_router(land_cover.router, prefix=LANDCOVER_PREFIX, tags=["land cover"])
+    app.include_router(imagery_router(templates), prefix=IMAGERY_PREFIX, tags=["imagery"])
+    app.include_router(
+        TMSFactory(supported_tms=TILE_MATRIX_SETS, templates=templates).router, tags=["tile matrix sets"]
+    )
+    app.include_router(map_page_router())
+
+    @app.get("/conformance", tags=["operations"], summary="OGC API conformance classes.")
+    async def conformance() -> dict[str, list[str]]:
+        return {"conformsTo": list(CONFORMS_TO)}
+
+    return app
+
+
+def _measure(app: FastAPI) -> None:
+    """Count and time requests by route: the route's pattern, never the address, so labels stay few."""
+
+    @app.middleware("http")
+    async def measure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        begin = time.perf_counter()
+        response = await call_next(request)
+        route = getattr(request.scope.get("route"), "path", "other")
+        metrics.REQUESTS.labels(route, response.status_code).inc()
+        metrics.SECONDS.labels(route).observe(time.perf_counter() - begin)
+        return response

@@ -1,0 +1,171 @@
+"""Getting blocks: from the cache, or by asking a worker and waiting for it until a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from landcover.coordination import CLAIM_SCRIPT, INTEREST_GRACE_S, REQUEUE_AFTER_S, Claim, read_failure
+from landcover.errors import LandcoverError
+from landcover.grid import BlockIndex
+from landcover.keys import BlockKey
+from landcover.queue import BlockTask, send_block
+from landcover.scene import SceneSource
+from landcover_api import metrics
+from landcover_api.wakeups import Wakeups
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 1.0
+"""How often a waiter looks for itself: a report can be lost, and a worker can die without one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockSet:
+    """What the blocks of one request have in common."""
+
+    source: SceneSource
+    version: str
+    digest: str
+    decimation: int
+
+    def task(self, index: BlockIndex) -> BlockTask:
+        """The task that makes one of them."""
+        return BlockTask(
+            source=self.source,
+            version=self.version,
+            digest=self.digest,
+            decimation=self.decimation,
+            row=index.row,
+            col=index.col,
+        )
+
+    def key(self, index: BlockIndex) -> BlockKey:
+        """The key of one of them."""
+        return BlockKey(self.source.id, self.version, self.digest, self.decimation, index)
+
+
+@dataclass
+class Fetched:
+    """What was there by the deadline."""
+
+    found: dict[BlockIndex, tuple[bytes, ...]] = field(default_factory=dict)
+    """The asked fields of each block, in the order asked."""
+    failed: dict[BlockIndex, LandcoverError] = field(default_factory=dict)
+    missing: set[BlockIndex] = field(default_factory=set)
+    """Not there yet."""
+    queued: bool = True
+    """False if the missing blocks are more than are mapped on demand, so that nothing was asked of workers."""
+
+
+class BlockService:
+    """Reads blocks from the cache, and has missing ones made. One for each process."""
+
+    def __init__(self, cache: Redis, celery: Celery, wakeups: Wakeups, *, max_missing: int) -> None:
+        self._cache = cache
+        self._celery = celery
+        self._wakeups = wakeups
+        self._max_missing = max_missing
+        self._claim_script = cache.register_script(CLAIM_SCRIPT)
+        self._sending = asyncio.Semaphore(16)
+
+    async def fetch(
+        self, blocks: BlockSet, indices: Sequence[BlockIndex], fields: Sequence[str], *, wait_s: float
+    ) -> Fetched:
+        """The `fields` of every block of `indices`; those missing are made if there are not too many.
+
+        Returns once all are there or have failed, at the latest after `wait_s`.
+
+        Raises:
+            RedisError: the cache is away.
+        """
+        deadline = time.monotonic() + wait_s
+        answer = Fetched(missing=set(indices))
+        await self._collect(blocks, indices, fields, answer)
+        metrics.BLOCKS.labels("hit").inc(len(answer.found))
+        metrics.BLOCKS.labels("miss").inc(len(answer.missing))
+        if len(answer.missing) > self._max_missing:
+            answer.queued = False
+        if not answer.missing or not answer.queued:
+            return answer
+        by_text = {blocks.key(index).text: index for index in answer.missing}
+        with self._wakeups.watch(by_text) as watch, metrics.WAITING.track_inprogress():
+            due: Iterable[BlockIndex] = sorted(answer.missing)
+            while True:
+                await self._advance(blocks, due, fields, answer, deadline)
+                remaining = deadline - time.monotonic()
+                if not answer.missing or remaining <= 0:
+                    return answer
+                woken = await watch.wait(min(remaining, POLL_S))
+                due = sorted(answer.missing & {by_text[key] for key in woken} if woken else answer.missing)
+
+    async def _advance(
+        self,
+        blocks: BlockSet,
+        due: Iterable[BlockIndex],
+        fields: Sequence[str],
+        answer: Fetched,
+        deadline: float,
+    ) -> None:
+        """Claim each block that is due, and act on what that says."""
+        claims = await self._claim([blocks.key(index) for index in due], deadline - time.monotonic())
+        by_claim: dict[Claim, list[BlockIndex]] = {claim: [] for claim in Claim}
+        for index, claim in zip(due, claims, strict=True):
+            by_claim[claim].append(index)
+        if ready := by_claim[Claim.READY]:
+            await self._collect(blocks, ready, fields, answer)
+        if failed := by_claim[Claim.FAILED]:
+            reasons = await self._cache.mget([blocks.key(index).failure for index in failed])
+            for index, reason in zip(failed, reasons, strict=True):
+                if reason is not None:  # else it lapsed just now, and the next round claims it
+                    answer.failed[index] = read_failure(reason)
+                    answer.missing.discard(index)
+        if claimed := by_claim[Claim.CLAIMED]:
+            await self._send(blocks, claimed)
+
+    async def _collect(
+        self, blocks: BlockSet, indices: Sequence[BlockIndex], fields: Sequence[str], answer: Fetched
+    ) -> None:
+        async with self._cache.pipeline(transaction=False) as pipe:
+            for index in indices:
+                pipe.hmget(blocks.key(index).block, list(fields))
+            for index, values in zip(indices, await pipe.execute(), strict=True):
+                if all(value is not None for value in values):
+                    answer.found[index] = tuple(values)
+                    answer.missing.discard(index)
+
+    async def _claim(self, keys: Sequence[BlockKey], remaining_s: float) -> list[Claim]:
+        interest_ms = int((max(0.0, remaining_s) + INTEREST_GRACE_S) * 1000)
+        async with self._cache.pipeline(transaction=False) as pipe:
+            for key in keys:
+                await self._claim_script(
+                    keys=[key.block, key.marker, key.lease, key.failure],
+                    args=[interest_ms, REQUEUE_AFTER_S * 1000],
+                    client=pipe,
+                )
+            return [Claim(answer.decode()) for answer in await pipe.execute()]
+
+    async def _send(self, blocks: BlockSet, indices: Sequence[BlockIndex]) -> None:
+        """Queue tasks, off the event loop. If the broker is away the claims are given back for a later try."""
+        tasks = [blocks.task(index) for index in indices]
+
+        def send() -> None:
+            for task in tasks:
+                send_block(self._celery, task)
+
+        try:
+            async with self._sending:
+                await asyncio.to_thread(send)
+        except (OperationalError, RedisError, OSError) as error:
+            logger.warning("tasks cannot be queued: %s", error)
+            await self._cache.delete(*(blocks.key(index).marker for index in indices))
+        else:
+            metrics.QUEUED.inc(len(tasks))

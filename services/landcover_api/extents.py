@@ -1,0 +1,104 @@
+"""The outlines of tiles and boxes, checked; the tile matrix sets that are served."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import morecantile
+from morecantile import Tile, TileMatrixSet
+from morecantile.defaults import TileMatrixSets
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+
+from landcover.errors import InvalidRequest, NotFound
+from landcover.geodesy import transformer
+from landcover_api.sampling import Extent
+
+TILE_MATRIX_SETS = TileMatrixSets(
+    {name: tms for name in morecantile.tms.list() if not (tms := morecantile.tms.get(name)).is_variable}
+)
+"""All of morecantile's but those whose rows differ in width, which no XYZ client can address."""
+
+
+def tile_matrix_set(name: str) -> TileMatrixSet:
+    """The tile matrix set of that id.
+
+    Raises:
+        NotFound: there is none.
+    """
+    if name not in TILE_MATRIX_SETS.list():
+        raise NotFound(f"There is no tile matrix set '{name}'; WebMercatorQuad is what web maps use.")
+    return TILE_MATRIX_SETS.get(name)
+
+
+@lru_cache(maxsize=64)
+def tms_crs(name: str) -> str:
+    """The CRS of a tile matrix set, as WKT."""
+    return str(TILE_MATRIX_SETS.get(name).crs.to_wkt())
+
+
+def check_tile(tms: TileMatrixSet, z: int, x: int, y: int) -> None:
+    """Refuse an address that the tile matrix set does not have.
+
+    Raises:
+        InvalidRequest: with what it does have.
+    """
+    if not tms.minzoom <= z <= tms.maxzoom:
+        raise InvalidRequest(f"{tms.id} has the zooms {tms.minzoom} to {tms.maxzoom}; there is no {z}.")
+    matrix = tms.matrix(z)
+    if not (0 <= x < matrix.matrixWidth and 0 <= y < matrix.matrixHeight):
+        raise InvalidRequest(
+            f"At zoom {z}, x runs from 0 to {matrix.matrixWidth - 1} and y to {matrix.matrixHeight - 1}; "
+            f"there is no {x}/{y}."
+        )
+
+
+def tile_extent(tms: TileMatrixSet, z: int, x: int, y: int, tilesize: int) -> Extent:
+    """The outline of a tile, in the tile matrix set's CRS."""
+    bounds = tms.xy_bounds(Tile(x, y, z))
+    return Extent(
+        crs=tms_crs(str(tms.id)),
+        xmin=bounds.left,
+        ymin=bounds.bottom,
+        xmax=bounds.right,
+        ymax=bounds.top,
+        width_px=tilesize,
+        height_px=tilesize,
+    )
+
+
+def box_extent(
+    box: tuple[float, float, float, float],
+    coord_crs: str,
+    dst_crs: str | None,
+    max_size: int,
+    width: int | None,
+    height: int | None,
+) -> Extent:
+    """The outline of an image of `box` (xmin, ymin, xmax, ymax), in `dst_crs`, by default the box's own CRS.
+
+    Raises:
+        InvalidRequest: the box is empty or a CRS is none.
+    """
+    xmin, ymin, xmax, ymax = box
+    if not (all(map(math.isfinite, box)) and xmin < xmax and ymin < ymax):
+        raise InvalidRequest("A box is minx,miny,maxx,maxy with the smaller values first.")
+    try:
+        source, target = CRS.from_user_input(coord_crs).to_wkt(), CRS.from_user_input(dst_crs or coord_crs).to_wkt()
+    except CRSError:
+        raise InvalidRequest(f"'{dst_crs or coord_crs}' is no CRS; write it as EPSG:3857.") from None
+    if source != target:
+        xmin, ymin, xmax, ymax = transformer(source, target).transform_bounds(*box, densify_pts=21)
+    if not all(map(math.isfinite, (xmin, ymin, xmax, ymax))):
+        raise InvalidRequest("The box lies outside what its CRS or the image's can express.")
+    aspect = (xmax - xmin) / (ymax - ymin)
+    if width is None and height is None:
+        width, height = (max_size, round(max_size / aspect)) if aspect >= 1 else (round(max_size * aspect), max_size)
+    elif width is None:
+        width = round((height or 1) * aspect)
+    elif height is None:
+        height = round(width / aspect)
+    return Extent(
+        crs=target, xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax, width_px=max(1, width), height_px=max(1, height or 1)
+    )

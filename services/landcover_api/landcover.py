@@ -1,0 +1,326 @@
+"""The land-cover endpoints of a scene: tiles, TileJSON, WMTS, boxes, points and statistics.
+
+TiTiler's factory gives the endpoints that describe tile sets; those that show pixels are asynchronous and our
+own, since a request may have to wait for blocks, and thousands may wait at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+
+from attrs import define
+from fastapi import Depends, Path, Query, Request, Response
+from fastapi.responses import RedirectResponse
+from morecantile import Tile
+from morecantile.defaults import TileMatrixSets
+from pyproj import CRS
+from starlette.templating import Jinja2Templates
+from titiler.core.dependencies import DefaultDependency
+from titiler.core.factory import TilerFactory
+
+from landcover import block
+from landcover.block import Layer
+from landcover.errors import InvalidRequest, NotFound, Pending, RequestTooLarge
+from landcover.geodesy import WGS84, transformer
+from landcover.grid import BlockIndex
+from landcover.keys import tile_key
+from landcover_api import metrics, statistics
+from landcover_api.drawing import Rendering, draw, region_statistics
+from landcover_api.extents import TILE_MATRIX_SETS, box_extent, check_tile, tile_extent, tile_matrix_set, tms_crs
+from landcover_api.reader import LandCoverReader
+from landcover_api.rendering import ImageFormat
+from landcover_api.sampling import sample
+from landcover_api.settings import MAX_WAIT_S
+from landcover_api.state import ApiState, LandCoverParam, State, get_land_cover
+
+PENDING_HEADER = "Landcover-Pending"
+Wait = Annotated[
+    float | None,
+    Query(ge=0, le=MAX_WAIT_S, description="Seconds to wait for missing blocks; by default the service's."),
+]
+Strict = Annotated[bool, Query(description="Answer 503 instead of an unfinished image, 404 outside the scene.")]
+LayerParam = Annotated[Layer, Query(description="Class map, or the model's confidence in it.")]
+
+
+def class_filter(
+    cover: LandCoverParam,
+    classes: Annotated[str | None, Query(description="Class values to show, such as `4,8`.")] = None,
+) -> tuple[int, ...] | None:
+    """The class values that a request wants to see, sorted; None for all."""
+    if classes is None or classes == "":
+        return None
+    known = {each.value for each in cover.model.contract.classes}
+    try:
+        wanted = {int(word) for word in classes.split(",")}
+    except ValueError:
+        raise InvalidRequest(f"classes must be numbers with commas between, such as 4,8 (got '{classes}').") from None
+    if wanted - known:
+        raise InvalidRequest(
+            f"Model '{cover.model.name}' has the class values {', '.join(map(str, sorted(known)))}; "
+            f"it has no {', '.join(map(str, sorted(wanted - known)))}."
+        )
+    return None if wanted == known else tuple(sorted(wanted))
+
+
+ClassFilter = Annotated[tuple[int, ...] | None, Depends(class_filter)]
+
+
+@define(kw_only=True)
+class LandCoverFactory(TilerFactory):
+    """TiTiler's factory over land cover: its descriptions of tile sets, and our own way to pixels."""
+
+    reader: Any = LandCoverReader
+    path_dependency: Any = get_land_cover
+    layer_dependency: Any = DefaultDependency
+    dataset_dependency: Any = DefaultDependency
+    tile_dependency: Any = DefaultDependency
+    process_dependency: Any = lambda: None
+    colormap_dependency: Any = lambda: None
+    render_dependency: Any = DefaultDependency
+    templates: Jinja2Templates
+    supported_tms: TileMatrixSets = TILE_MATRIX_SETS
+
+    def register_routes(self) -> None:
+        """Register what a scene's land cover offers."""
+        self.tile()
+        self.tile_statistics()
+        self.info()  # type: ignore[no-untyped-call]
+        self.tilesets()  # type: ignore[no-untyped-call]
+        self.tilejson()  # type: ignore[no-untyped-call]
+        self.wmts()
+        self.map_viewer()
+        self.bbox()
+        self.point()
+
+    def tile(self) -> None:
+        """Register XYZ tiles."""
+
+        async def tile(
+            request: Request,
+            state: State,
+            cover: LandCoverParam,
+            only: ClassFilter,
+            tileMatrixSetId: str,  # noqa: N803 - TiTiler's and OGC's name
+            z: int,
+            x: int,
+            y: int,
+            format: ImageFormat = ImageFormat.PNG,  # noqa: A002 - as in TiTiler's address
+            layer: LayerParam = "class",
+            tilesize: Annotated[Literal["256", "512"], Query(description="Pixels a side.")] = "256",
+            strict: Strict = False,
+            wait: Wait = None,
+        ) -> Response:
+            tms = tile_matrix_set(tileMatrixSetId)
+            check_tile(tms, z, x, y)
+            rendering = Rendering(layer=layer, only=only, tilesize=int(tilesize), format=format)
+            key = tile_key(
+                scene=cover.scene.id,
+                version=cover.scene.version,
+                digest=cover.model.digest,
+                tms=tileMatrixSetId,
+                z=z,
+                x=x,
+                y=y,
+                rendering=rendering.key,
+            )
+            headers = {
+                "Cache-Control": f"public, max-age={state.settings.tile_max_age_s}",
+                "ETag": f'"{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}"',
+            }
+            if _matches(request.headers.get("if-none-match"), headers["ETag"]):
+                return Response(status_code=304, headers=headers)  # only a finished tile ever had this ETag
+            if (data := await state.cache.get(key)) is not None:
+                metrics.TILES.labels("cache").inc()
+                return Response(data, media_type=format.media_type, headers=headers)
+            extent = tile_extent(tms, z, x, y, rendering.tilesize)
+            if strict and not sample(cover.grid, extent).blocks:
+                raise NotFound(f"Tile {z}/{x}/{y} lies outside scene '{cover.scene.id}'.")
+            data, missing = await draw(state, cover, extent, rendering, wait_s=wait)
+            if missing:
+                metrics.TILES.labels("pending").inc()
+                return _unfinished(state, data, missing, format, strict=strict)
+            metrics.TILES.labels("drawn").inc()
+            await state.cache.set(key, data, ex=state.cache_ttl_s)
+            return Response(data, media_type=format.media_type, headers=headers)
+
+        path = "/tiles/{tileMatrixSetId}/{z}/{x}/{y}"
+        options = _image_options("A map tile of land cover.")
+        self.router.get(f"{path}.{{format}}", name="tile", **options)(tile)
+        self.router.get(path, name="tile", **options)(tile)
+
+    def tile_statistics(self) -> None:
+        """Register the statistics of a tile; before `tile`, whose address would take them for a format."""
+
+        @self.router.get("/tiles/{tileMatrixSetId}/{z}/{x}/{y}/statistics", summary="Area of each class in a tile.")
+        async def tile_statistics(
+            state: State,
+            cover: LandCoverParam,
+            tileMatrixSetId: str,  # noqa: N803
+            z: int,
+            x: int,
+            y: int,
+            response: Response,
+            strict: Strict = False,
+            wait: Wait = None,
+        ) -> dict[str, Any]:
+            tms = tile_matrix_set(tileMatrixSetId)
+            check_tile(tms, z, x, y)
+            box = tms.xy_bounds(Tile(x, y, z))
+            bounds = box.left, box.bottom, box.right, box.top
+            region = await asyncio.to_thread(statistics.rectangle_region, cover.grid, tms_crs(tileMatrixSetId), bounds)
+            document, missing = await region_statistics(state, cover, region, wait_s=wait)
+            if missing and strict:
+                raise Pending(f"{missing} blocks are being mapped; ask again.")
+            max_age = state.settings.pending_max_age_s if missing else state.settings.tile_max_age_s
+            response.headers["Cache-Control"] = f"public, max-age={max_age}"
+            if missing:
+                response.headers[PENDING_HEADER] = str(missing)
+            return document
+
+    def wmts(self) -> None:
+        """Register WMTS capabilities."""
+
+        @self.router.get("/{tileMatrixSetId}/WMTSCapabilities.xml", summary="For GIS programs: OGC WMTS 1.0.0.")
+        async def wmts(
+            request: Request,
+            cover: LandCoverParam,
+            tileMatrixSetId: str,  # noqa: N803
+        ) -> Response:
+            tms = tile_matrix_set(tileMatrixSetId)
+            reader = LandCoverReader(cover, tms=tms)
+            tiles = self.url_for(
+                request, "tile", tileMatrixSetId=tms.id, z="{TileMatrix}", x="{TileCol}", y="{TileRow}", format="png"
+            )
+            query = [(k, v) for k, v in request.query_params.multi_items() if k.lower() not in ("service", "request")]
+            return self.templates.TemplateResponse(
+                request,
+                "wmts.xml",
+                {
+                    "cover": cover,
+                    "bounds": cover.scene.bounds_wgs84,
+                    "tms": tms,
+                    "crs": CRS.from_wkt(tms_crs(tileMatrixSetId)).to_epsg(),
+                    "matrices": [tms.matrix(zoom) for zoom in range(reader.minzoom, reader.maxzoom + 1)],
+                    "tiles": tiles + (f"?{urlencode(query)}" if query else ""),
+                    "url": str(request.url),
+                },
+                media_type="application/xml",
+            )
+
+    def map_viewer(self) -> None:
+        """Register the map page of a scene."""
+
+        @self.router.get("/{tileMatrixSetId}/map.html", summary="The map page, at this scene.")
+        async def map_html(request: Request, cover: LandCoverParam, tileMatrixSetId: str) -> Response:  # noqa: N803
+            tile_matrix_set(tileMatrixSetId)
+            state = urlencode({"scene": cover.scene.id, "model": cover.model.name})
+            return RedirectResponse(f"{request.base_url}#{state}")
+
+    def bbox(self) -> None:
+        """Register images of any box."""
+
+        @self.router.get(
+            "/bbox/{minx},{miny},{maxx},{maxy}.{format}", **_image_options("Land cover of a box in any CRS.")
+        )
+        async def bbox(
+            state: State,
+            cover: LandCoverParam,
+            only: ClassFilter,
+            minx: float,
+            miny: float,
+            maxx: float,
+            maxy: float,
+            format: ImageFormat,  # noqa: A002
+            coord_crs: Annotated[str, Query(alias="coord_crs", description="CRS of the box.")] = WGS84,
+            dst_crs: Annotated[str | None, Query(alias="dst_crs", description="CRS of the image.")] = None,
+            max_size: Annotated[int, Query(ge=1, le=16384, description="Pixels of the longer side.")] = 1024,
+            width: Annotated[int | None, Query(ge=1, le=16384)] = None,
+            height: Annotated[int | None, Query(ge=1, le=16384)] = None,
+            layer: LayerParam = "class",
+            strict: Strict = False,
+            wait: Wait = None,
+        ) -> Response:
+            extent = box_extent((minx, miny, maxx, maxy), coord_crs, dst_crs, max_size, width, height)
+            if extent.width_px * extent.height_px > state.settings.max_image_px:
+                raise RequestTooLarge(
+                    f"The image would have {extent.width_px} × {extent.height_px} px; at most "
+                    f"{state.settings.max_image_px} are drawn. Give a smaller width, height or max_size."
+                )
+            rendering = Rendering(layer=layer, only=only, tilesize=0, format=format)
+            data, missing = await draw(state, cover, extent, rendering, wait_s=wait)
+            if missing:
+                return _unfinished(state, data, missing, format, strict=strict)
+            headers = {"Cache-Control": f"public, max-age={state.settings.tile_max_age_s}"}
+            return Response(data, media_type=format.media_type, headers=headers)
+
+    def point(self) -> None:
+        """Register the class at a point."""
+
+        @self.router.get("/point/{lon},{lat}", name="point", summary="Class and confidence at a point.")
+        async def point(
+            state: State,
+            cover: LandCoverParam,
+            lon: Annotated[float, Path(ge=-180, le=180)],
+            lat: Annotated[float, Path(ge=-90, le=90)],
+            response: Response,
+            strict: Strict = False,
+            wait: Wait = None,
+        ) -> dict[str, Any]:
+            col, row = ~cover.grid.transform * transformer(WGS84, cover.grid.crs).transform(lon, lat)
+            if not (0 <= col < cover.grid.width_px and 0 <= row < cover.grid.height_px):
+                raise NotFound(
+                    f"{lon}, {lat} (longitude, latitude) lies outside scene '{cover.scene.id}', which has the bounds "
+                    f"{', '.join(f'{edge:.5f}' for edge in cover.scene.bounds_wgs84)}."
+                )
+            side = cover.grid.block_px
+            index = BlockIndex(int(row) // side, int(col) // side)
+            fields = [block.field("class", 0), block.field("confidence", 0)]
+            wait_s = state.settings.wait_s if wait is None else wait
+            fetched = await state.blocks.fetch(cover.blocks, [index], fields, wait_s=wait_s)
+            for error in fetched.failed.values():
+                raise error
+            answer: dict[str, Any] = {"coordinates": [lon, lat], "value": None, "name": None, "color": None}
+            if index in fetched.found:
+                at = int(row) % side, int(col) % side
+                value, confidence = (int(block.decode(data, side)[at]) for data in fetched.found[index])
+                named = {each.value: each for each in cover.model.contract.classes}.get(value)
+                response.headers["Cache-Control"] = f"public, max-age={state.settings.tile_max_age_s}"
+                return answer | {
+                    "value": value,
+                    "name": named.name if named else "unknown",
+                    "color": named.color if named else None,
+                    "confidence": confidence / 255,
+                    "pending": False,
+                }
+            if strict:
+                raise Pending("The block under this point is being mapped; ask again.")
+            response.headers["Cache-Control"] = f"public, max-age={state.settings.pending_max_age_s}"
+            response.headers[PENDING_HEADER] = "1"
+            return answer | {"confidence": None, "pending": True}
+
+
+def _unfinished(state: ApiState, data: bytes, missing: int, image_format: ImageFormat, *, strict: bool) -> Response:
+    """What is known so far, to be kept only for a moment; or 503 for who cannot use half an image."""
+    if strict:
+        raise Pending(f"{missing} blocks are being mapped; ask again.")
+    headers = {
+        "Cache-Control": f"public, max-age={state.settings.pending_max_age_s}",
+        PENDING_HEADER: str(missing),
+    }
+    return Response(data, media_type=image_format.media_type, headers=headers)
+
+
+def _matches(if_none_match: str | None, etag: str) -> bool:
+    """Whether `If-None-Match` names `etag` (RFC 9110, weak comparison)."""
+    if if_none_match is None:
+        return False
+    return if_none_match.strip() == "*" or etag in re.split(r"\s*,\s*", if_none_match.replace("W/", "").strip())
+
+
+def _image_options(summary: str) -> dict[str, Any]:
+    content: dict[str, Any] = {each.media_type: {} for each in ImageFormat}
+    return {"summary": summary, "response_class": Response, "responses": {200: {"content": content}}}

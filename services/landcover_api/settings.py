@@ -1,0 +1,35 @@
+"""Settings of an API process, from `LANDCOVER_API_*`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from landcover.settings import split_locations
+
+MAX_WAIT_S = 60.0
+"""The longest `wait=` a request may ask for."""
+
+
+class ApiSettings(BaseSettings):
+    """How one API process answers."""
+
+    model_config = SettingsConfigDict(env_prefix="LANDCOVER_API_", extra="ignore")
+
+    wait_s: Annotated[float, Field(ge=0, le=MAX_WAIT_S)] = 8.0
+    """How long a request waits for missing blocks when it does not say."""
+    max_missing_blocks: Annotated[int, Field(ge=1)] = 64
+    """A request that lacks more blocks than this is not mapped on demand."""
+    max_blocks: Annotated[int, Field(ge=1)] = 4096
+    """A request that touches more blocks than this is refused."""
+    max_image_px: Annotated[int, Field(ge=1)] = 4096 * 4096
+    """Pixels of a `bbox` image."""
+    tile_max_age_s: Annotated[int, Field(ge=0)] = 3600
+    """How long browsers and CDNs may keep a finished tile before they ask again (a 304, mostly)."""
+    pending_max_age_s: Annotated[int, Field(ge=0)] = 2
+    """How long they may keep an unfinished one; map clients ask again when it is over."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ("*",)
+
+    _split = field_validator("cors_origins", mode="before")(split_locations)

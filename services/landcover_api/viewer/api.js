@@ -1,0 +1,159 @@
+/** What the page asks of the HTTP interface: documents and addresses. Nothing here touches the page or the map. */
+
+/**
+ * @typedef {{value: number, name: string, color: string}} LandCoverClass
+ * @typedef {{id: string, bounds: [number, number, number, number], crs: string, gsd_m: number, minzoom: number,
+ *   maxzoom: number, attribution?: string | null, error?: string | null}} Scene
+ * @typedef {{dataset: string, overall_accuracy: number, mean_iou: number}} Metrics
+ * @typedef {{name: string, version: string, description?: string, license?: string, classes: LandCoverClass[],
+ *   gsd: {min_m: number, max_m: number}, metrics?: Metrics | null}} Model
+ * @typedef {{tiles: string[], minzoom: number, maxzoom: number, bounds: [number, number, number, number],
+ *   attribution?: string | null}} TileJson
+ * @typedef {{value: number, name: string | null, color: string | null, confidence: number | null,
+ *   pending?: boolean}} PointAnswer
+ */
+
+const TMS = "WebMercatorQuad";
+
+/** Where the API is: the folder of this page, so that it also works below a path of a proxy. */
+export const BASE = new URL(".", document.baseURI).href;
+
+/** An answer that is no success, with the server's own sentence. */
+export class Problem extends Error {
+  /**
+   * @param {string} detail a sentence fit to show
+   * @param {number} status HTTP status; 0 where there was no answer at all
+   * @param {number | null} retryAfterS what the server asked for, in seconds
+   */
+  constructor(detail, status = 0, retryAfterS = null) {
+    super(detail);
+    this.status = status;
+    this.retryAfterS = retryAfterS;
+  }
+
+  /** Whether the same request may succeed later without anyone changing it. */
+  get passing() {
+    return this.status === 0 || this.status === 429 || this.status >= 500;
+  }
+}
+
+/**
+ * Fetch, and turn whatever is no success into a Problem. Aborting throws as `fetch` does.
+ * @param {string} url
+ * @param {AbortSignal} [signal]
+ */
+export async function ask(url, signal) {
+  let response;
+  try {
+    response = await fetch(url, { signal });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Problem("The server cannot be reached.");
+  }
+  if (response.ok) return response;
+  const body = await response.json().catch(() => null);
+  const detail =
+    typeof body?.detail === "string" ? body.detail : `The server answered ${response.status} ${response.statusText}.`;
+  const retryAfter = Number.parseFloat(response.headers.get("Retry-After") ?? "");
+  throw new Problem(detail, response.status, Number.isFinite(retryAfter) ? retryAfter : null);
+}
+
+/** @param {string} url @param {AbortSignal} [signal] @returns {Promise<any>} */
+const askJson = async (url, signal) => (await ask(url, signal)).json();
+
+/** @returns {Promise<Scene[]>} */
+export const fetchScenes = async () => (await askJson(`${BASE}scenes`)).scenes;
+
+/** @returns {Promise<{default: string, models: Model[]}>} */
+export const fetchModels = () => askJson(`${BASE}models`);
+
+/**
+ * What the land-cover layer shows.
+ * @typedef {{scene: string, model: string, layer: "class" | "confidence", classes: number[] | null}} View
+ * `classes`: the values shown, or null for all of them
+ */
+
+/** @param {View} view */
+function viewQuery({ model, layer, classes }) {
+  const query = new URLSearchParams({ model });
+  if (layer !== "class") query.set("layer", layer);
+  // Commas stay legible: they need no escape in a query.
+  return query.toString() + (classes ? `&classes=${classes.join(",")}` : "");
+}
+
+/** @param {string} scene */
+const landcover = (scene) => `${BASE}scenes/${encodeURIComponent(scene)}/landcover`;
+
+/**
+ * Addresses of a view for other programs.
+ * @param {View} view
+ */
+export function addresses(view) {
+  const query = viewQuery(view);
+  return {
+    xyz: `${landcover(view.scene)}/tiles/${TMS}/{z}/{x}/{y}.png?${query}`,
+    tilejson: `${landcover(view.scene)}/${TMS}/tilejson.json?${query}`,
+    wmts: `${landcover(view.scene)}/${TMS}/WMTSCapabilities.xml?${query}`,
+  };
+}
+
+/**
+ * TileJSON of a view, its tiles asked for on this origin and with `options` in their query.
+ * @param {View} view
+ * @param {Record<string, string>} options
+ * @param {AbortSignal} signal
+ * @returns {Promise<TileJson>}
+ */
+export async function fetchLandcover(view, options, signal) {
+  return withOptions(await askJson(addresses(view).tilejson, signal), options);
+}
+
+/**
+ * @param {Scene} scene
+ * @param {Record<string, string>} options
+ * @param {AbortSignal} signal
+ * @returns {Promise<TileJson>}
+ */
+export async function fetchImagery({ id, attribution }, options, signal) {
+  const url = `${BASE}scenes/${encodeURIComponent(id)}/imagery/${TMS}/tilejson.json`;
+  const tileJson = await askJson(`${url}?${new URLSearchParams(options)}`, signal);
+  return withOptions({ attribution, ...tileJson }, options);
+}
+
+/**
+ * Behind a proxy the server may not know its own public name, and the page may ask no other origin: so only the
+ * path and query of a tile address are taken.
+ * @param {TileJson} tileJson
+ * @param {Record<string, string>} options
+ */
+function withOptions(tileJson, options) {
+  const tiles = tileJson.tiles.map((template) => {
+    const [path, search = ""] = template.replace(/^https?:\/\/[^/]+/, location.origin).split("?");
+    const query = new URLSearchParams(search);
+    for (const [name, value] of Object.entries(options)) query.set(name, value);
+    return `${path}?${query}`;
+  });
+  return { ...tileJson, tiles };
+}
+
+/**
+ * @param {string} scene
+ * @param {string} model
+ * @param {{lng: number, lat: number}} place
+ * @param {AbortSignal} signal
+ * @returns {Promise<PointAnswer>}
+ */
+export function fetchPoint(scene, model, { lng, lat }, signal) {
+  const query = new URLSearchParams({ model });
+  return askJson(`${landcover(scene)}/point/${lng.toFixed(7)},${lat.toFixed(7)}?${query}`, signal);
+}
+
+/** The server's own word on whether it can work: a sentence when it cannot, else null. */
+export async function fetchTrouble() {
+  try {
+    await ask(`${BASE}readyz`);
+    return null;
+  } catch (error) {
+    return error.message;
+  }
+}

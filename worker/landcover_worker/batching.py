@@ -1,0 +1,79 @@
+"""One thread owns the network: whatever waits is batched, and nothing waits for a batch."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from landcover_worker import metrics
+
+UInt8Array = npt.NDArray[np.uint8]
+Run = Callable[[UInt8Array], tuple[UInt8Array, UInt8Array]]
+"""`(n, height, width, 3)` → class values and confidence, `(n, height, width)` each."""
+
+
+@dataclass(eq=False)
+class _Waiting:
+    image: UInt8Array
+    since: float = field(default_factory=time.perf_counter)
+    result: Future[tuple[UInt8Array, UInt8Array]] = field(default_factory=Future)
+
+
+class Batcher:
+    """Runs windows through one model, in the order they came, up to `max_batch` at a time."""
+
+    def __init__(self, run: Run, max_batch: int, name: str) -> None:
+        self._run = run
+        self._max_batch = max_batch
+        self._waiting: deque[_Waiting] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._loop, name=f"batcher-{name}", daemon=True)
+        self._thread.start()
+
+    def infer(self, image: UInt8Array, timeout_s: float) -> tuple[UInt8Array, UInt8Array]:
+        """Class values and confidence `(height, width)` of one window `(height, width, 3)`; waits for its turn."""
+        waiting = _Waiting(image)
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("the batcher is closed")
+            self._waiting.append(waiting)
+            self._changed.notify()
+        return waiting.result.result(timeout_s)
+
+    def close(self) -> None:
+        """Finish what waits, then stop."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _next(self) -> list[_Waiting]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            return [self._waiting.popleft() for _ in range(min(self._max_batch, len(self._waiting)))]
+
+    def _loop(self) -> None:
+        while batch := self._next():
+            begin = time.perf_counter()
+            metrics.BATCH_SIZE.observe(len(batch))
+            for each in batch:
+                metrics.BATCH_WAIT.observe(begin - each.since)
+            try:
+                classes, confidence = self._run(np.stack([each.image for each in batch]))
+            except BaseException as error:
+                for each in batch:
+                    each.result.set_exception(error)
+                if not isinstance(error, Exception):
+                    raise
+            else:
+                metrics.STAGE_SECONDS.labels("infer").observe(time.perf_counter() - begin)
+                for i, each in enumerate(batch):
+                    each.result.set_result((classes[i], confidence[i]))

@@ -1,0 +1,38 @@
+"""Settings of a worker process, from `LANDCOVER_WORKER_*`."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from landcover.queue import HARD_LIMIT_S
+
+
+def available_cpus() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class WorkerSettings(BaseSettings):
+    """How one worker process reads, batches and gives up."""
+
+    model_config = SettingsConfigDict(env_prefix="LANDCOVER_WORKER_", extra="ignore")
+
+    threads: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Blocks in hand at once: read, waiting for the network, or being stored. Default: 2 batches, at least 4."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes the GPU when ONNX Runtime can use one."""
+    max_batch: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Windows in one run of the network. Default: 8 on a GPU, 1 on a CPU, where batching was measured to lose."""
+    cpu_threads: Annotated[int, Field(ge=1)] | None = None
+    """ONNX Runtime's threads for one operator, on a CPU. Default: all cores."""
+    queues: tuple[Literal["interactive", "bulk"], ...] = ("interactive", "bulk")
+    hard_limit_s: Annotated[float, Field(gt=0)] = HARD_LIMIT_S
+    """A block in hand for longer ends the process: a hung CUDA call or read cannot be stopped otherwise."""
+    max_attempts: Annotated[int, Field(ge=1)] = 3
+    """A block that was begun so often without an end is set aside as a dead letter."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Port of Prometheus' `/metrics`; 0 for none."""
