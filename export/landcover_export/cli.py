@@ -17,14 +17,14 @@ def train(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "train",
         help="train the demonstration model",
-        description="Train a small U-Net on drawn scenes and on labelled tiles. The recipe is first measured on "
-        "scenes it has not seen; the model that is kept then learns from all of them and carries those figures.",
+        description="Train a small U-Net on drawn scenes and on labelled tiles. It is measured on scenes "
+        "it has not seen, then goes on with all of them; the model that is kept carries the earlier figures.",
         epilog="the shipped model, start to end (about 20 minutes on two cores):\n"
         "  landcover train --data ../shared/data/dubai --out runs/demo\n"
         "  landcover export runs/demo/final.pt --image ../shared/data/scenes/dubai_tile8.tif \\\n"
         "      --out services/landcover/models/landcover-demo.onnx\n\n"
         "a shorter run with another recipe (runs/demo/config.yaml shows every key):\n"
-        "  echo 'final_steps: 300' > short.yaml\n"
+        "  echo 'steps: 200' > short.yaml\n"
         "  landcover train --data ../shared/data/dubai --out runs/short --config short.yaml",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -75,9 +75,8 @@ def map_image(run: Runner, image: ByteArray, *, window_px: int = 640, halo_px: i
 
 
 def _mirrored(image: ByteArray, top: int, bottom: int, left: int, right: int) -> ByteArray:
-    """Mirror at the edges, again and again where the image is smaller than the margin."""
-    # "symmetric" is also defined for an image of one pixel, where "reflect" is not.
-    return np.asarray(np.pad(image, ((top, bottom), (left, right), (0, 0)), mode="symmetric"))
+    """Mirror about the edge pixels, again and again where the image is smaller than the margin."""
+    return np.asarray(np.pad(image, ((top, bottom), (left, right), (0, 0)), mode="reflect"))
 
 
 @dataclass(frozen=True, kw_only=True)

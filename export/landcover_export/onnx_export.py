@@ -140,10 +140,11 @@ def _write(fused: FusedSegmentation, contract: Contract, path: Path) -> None:
     axes = {0: "N", 1: "H", 2: "W"}
     example = torch.zeros((1, contract.window_px, contract.window_px, 3), dtype=torch.uint8)
     with warnings.catch_warnings():
-        # Deprecated in favour of dynamo=True, and the padding arithmetic of a network is traced as constants:
-        # both are intended, and the parity check tells when a constant was wrong.
+        # The exporter is deprecated in favour of dynamo=True, shape arithmetic of a network is traced as constants,
+        # a reversed slice is not folded: all known, and the parity check tells when a constant was wrong.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        warnings.filterwarnings("ignore", "Constant folding", UserWarning)
         torch.onnx.export(
             with_static_padding(fused),
             (example,),

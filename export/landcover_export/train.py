@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
+from landcover.contract import Metrics
 from landcover.demo import DEMO_SEED
 from landcover.errors import InvalidConfiguration
 from landcover_export.checkpoints import Checkpoint, save_checkpoint
@@ -49,11 +51,14 @@ class TrainConfig(BaseModel):
     drawn_zoom: tuple[float, float] = (0.8, 2.2)
     """Image pixels per crop pixel; drawn scenes have 0.5 m."""
     batch: Annotated[int, Field(ge=2, multiple_of=2)] = 8
-    validation_steps: int = 800
-    """Steps of the model that is measured; 0 leaves the measurement out."""
-    final_steps: int = 1200
-    """Steps of the model that is kept, trained on all real scenes."""
+    steps: Annotated[int, Field(ge=1)] = 800
+    """Steps of the model that is measured, from the ImageNet start."""
+    final_steps: Annotated[int, Field(ge=1)] = 400
+    """Further steps, on all real scenes, of the model that is kept."""
     learning_rate: float = 2e-3
+    """Peak of the one-cycle schedule."""
+    final_learning_rate: float = 1e-3
+    """Peak during the further steps."""
     weight_decay: float = 1e-2
     seed: int = 1
     threads: int = 2
@@ -79,10 +84,11 @@ def read_config(path: Path | None) -> TrainConfig:
 
 
 def train(config: TrainConfig, data: Path, out: Path, console: Console) -> Path:
-    """Measure the recipe on held-out scenes, then train the model that is kept; its checkpoint in `out`.
+    """Train on some real scenes, measure on the others, then go on with all of them.
 
-    `out` receives `config.yaml`, `validated.pt` (never saw the held-out scenes) and `final.pt` (saw all real
-    scenes, carries the figures of `validated.pt`).
+    `out` receives `config.yaml`, `validated.pt` (has not seen the held-out scenes, carries its own figures) and
+    `final.pt` (went on from there with all real scenes, carries the figures of `validated.pt`). Returns the path
+    of the latter.
     """
     torch.set_num_threads(config.threads)
     out.mkdir(parents=True, exist_ok=True)
@@ -96,66 +102,74 @@ def train(config: TrainConfig, data: Path, out: Path, console: Console) -> Path:
         drawing = progress.add_task("drawing scenes", total=len(seeds))
         drawn = list(progress.track(drawn_scenes(seeds, config.drawn_side_px), task_id=drawing))
 
-    sources = (f"{len(seeds)} scenes drawn by landcover-tiles (seeds {seeds[0]}–{seeds[-1]}, 0.5 m)",)
-    metrics = None
-    if config.validation_steps:
-        network = fit(config, learnt, drawn, config.validation_steps, console, "validated model")
-        unseen = list(drawn_scenes([config.holdout_drawn_seed], 2048))
-        model = BlockModel(
-            run=torch_runner(FusedSegmentation(network, config.network)), classes=classes_of(config.network)
-        )
-        total = np.zeros((len(model.classes),) * 2, dtype=np.int64)
-        for name, images in (("real, held out", held_out), ("drawn, unseen", unseen)):
-            confusion = evaluate_images(model, images)
-            each = Accuracy(confusion=confusion)
-            total += confusion
-            console.print(f"{name}: OA {each.overall:.3f}, AA {each.average:.3f}, mIoU {each.mean_iou:.3f}")
-        tiles = ", ".join(map(str, config.holdout_tiles))
-        metrics = Accuracy(confusion=total).as_metrics(
-            f"pooled: MBRSC Dubai scenes {tiles} and drawn scene {config.holdout_drawn_seed}; measured on the same "
-            "recipe trained without them, the model itself has then learnt from all real scenes"
-        )
-        save_checkpoint(
-            Checkpoint(
-                config=config.network,
-                network=network,
-                training_data=(*sources, _real_source(config.train_tiles)),
-                metrics=metrics,
-            ),
-            out / "validated.pt",
-        )
-    network = fit(config, [*learnt, *held_out], drawn, config.final_steps, console, "final model")
-    final = out / "final.pt"
-    everything = sorted({*config.train_tiles, *config.holdout_tiles})
-    save_checkpoint(
-        Checkpoint(
-            config=config.network,
-            network=network,
-            training_data=(*sources, _real_source(everything), "encoder started from ImageNet weights (Apache-2.0)"),
-            metrics=metrics,
-        ),
-        final,
+    torch.manual_seed(config.seed)
+    network = build_network(config.network)
+    load_imagenet_encoder(network, config.network)
+    fit(network, config, learnt, drawn, console=console, title="training")
+    checkpoint = Checkpoint(
+        config=config.network,
+        network=network,
+        training_data=_sources(seeds, config.train_tiles),
+        metrics=measure(network, config, held_out, console),
     )
-    return final
+    save_checkpoint(checkpoint, out / "validated.pt")
+    return train_on(checkpoint, config, [*learnt, *held_out], drawn, out, console)
 
 
-def fit(
+def train_on(
+    checkpoint: Checkpoint,
     config: TrainConfig,
     real: Sequence[LabelledImage],
     drawn: Sequence[LabelledImage],
-    steps: int,
+    out: Path,
+    console: Console,
+) -> Path:
+    """Go on from the measured `checkpoint` with all real scenes; writes and returns `final.pt` in `out`."""
+    fit(checkpoint.network, config, real, drawn, further=True, console=console, title="training on all scenes")
+    seeds = range(config.first_drawn_seed, config.first_drawn_seed + config.drawn_seeds)
+    everything = _sources(seeds, sorted({*config.train_tiles, *config.holdout_tiles}))
+    final = out / "final.pt"
+    save_checkpoint(replace(checkpoint, training_data=everything), final)
+    return final
+
+
+def measure(network: nn.Module, config: TrainConfig, held_out: Sequence[LabelledImage], console: Console) -> Metrics:
+    """Accuracy on the held-out real scenes and on an unseen drawn one, pooled over their pixels."""
+    fused = FusedSegmentation(network, config.network)
+    model = BlockModel(run=torch_runner(fused), classes=classes_of(config.network))
+    unseen = list(drawn_scenes([config.holdout_drawn_seed], 2048))
+    total = np.zeros((len(model.classes), len(model.classes)), dtype=np.int64)
+    for name, images in (("real, held out", held_out), ("drawn, unseen", unseen)):
+        total += (confusion := evaluate_images(model, images))
+        each = Accuracy(confusion=confusion)
+        console.print(f"{name}: OA {each.overall:.3f}, AA {each.average:.3f}, mIoU {each.mean_iou:.3f}")
+    tiles = ", ".join(map(str, config.holdout_tiles))
+    return Accuracy(confusion=total).as_metrics(
+        f"pooled: MBRSC Dubai scenes {tiles} and drawn scene {config.holdout_drawn_seed}, measured before the "
+        "training went on with all real scenes"
+    )
+
+
+def fit(
+    network: nn.Module,
+    config: TrainConfig,
+    real: Sequence[LabelledImage],
+    drawn: Sequence[LabelledImage],
+    *,
     console: Console,
     title: str,
-) -> nn.Module:
-    """Train a network from the ImageNet start for `steps`; it comes back in evaluation mode.
+    further: bool = False,
+) -> None:
+    """Train `network` in place by one cycle of the learning rate; it ends in evaluation mode.
+
+    `further` takes the steps, the learning rate and other crops of the second stage.
 
     Raises:
         InvalidConfiguration: the loss is no number any more.
     """
-    torch.manual_seed(config.seed)
-    rng = np.random.default_rng(config.seed)
-    network = build_network(config.network)
-    load_imagenet_encoder(network, config.network)
+    steps = config.final_steps if further else config.steps
+    learning_rate = config.final_learning_rate if further else config.learning_rate
+    rng = np.random.default_rng(config.seed + int(further))
     network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     pools = (
         (real, CropSampler(side_px=config.crop_px, zoom=config.real_zoom)),
@@ -165,8 +179,8 @@ def fit(
     target_of[list(config.network.channel_values)] = torch.arange(len(config.network.channel_values))
     loss_of = nn.CrossEntropyLoss(class_weights(real, drawn, config.network.channel_values), ignore_index=IGNORED)
     fused = FusedSegmentation(network, config.network)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, steps, pct_start=0.15)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, steps, pct_start=0.15)
     mean_loss = float("nan")
     with Progress(console=console) as progress:
         task = progress.add_task(title, total=steps)
@@ -187,7 +201,7 @@ def fit(
                 raise InvalidConfiguration(f"The loss is {value} at step {step}; lower the learning rate.")
             mean_loss = value if step == 0 else 0.98 * mean_loss + 0.02 * value
             progress.update(task, advance=1, description=f"{title}, loss {mean_loss:.3f}")
-    return network.eval()
+    network.eval()
 
 
 def class_weights(real: Sequence[LabelledImage], drawn: Sequence[LabelledImage], values: Sequence[int]) -> torch.Tensor:
@@ -201,6 +215,11 @@ def class_weights(real: Sequence[LabelledImage], drawn: Sequence[LabelledImage],
     return torch.tensor(weight / (weight * share).sum() * share.sum(), dtype=torch.float32)
 
 
-def _real_source(tiles: Sequence[int]) -> str:
+def _sources(seeds: range, tiles: Sequence[int]) -> tuple[str, ...]:
+    """What a model learnt from, a sentence each, for its contract."""
     numbers = ", ".join(map(str, tiles))
-    return f"MBRSC / Humans in the Loop aerial images of Dubai, scenes {numbers} (CC0 1.0), about 1 m"
+    return (
+        f"{len(seeds)} scenes drawn by landcover-tiles (seeds {seeds[0]} to {seeds[-1]}, 0.5 m)",
+        f"MBRSC / Humans in the Loop aerial images of Dubai, scenes {numbers} (CC0 1.0), about 1 m",
+        "encoder started from ImageNet weights (Apache-2.0)",
+    )

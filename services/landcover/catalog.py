@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from landcover.contract import ModelFile, read_model
 from landcover.errors import InvalidConfiguration, ModelNotFound, SceneNotFound
-from landcover.scene import REMOTE_SCHEMES, Scene, SceneSource, current_version, describe
+from landcover.scene import REMOTE_SCHEMES, Scene, SceneSource, current_version, describe, public_location
 from landcover.settings import CatalogSettings, ReadSettings
 
 _IMAGE_SUFFIXES = frozenset({".tif", ".tiff", ".gtiff"})
@@ -46,8 +46,8 @@ class SceneCatalog:
         for source in sources:
             if source.id in self._sources:
                 raise InvalidConfiguration(
-                    f"Two scenes are called '{source.id}': {self._sources[source.id].location} and "
-                    f"{source.location}. Give them ids in a YAML catalogue."
+                    f"Two scenes are called '{source.id}': {public_location(self._sources[source.id])} and "
+                    f"{public_location(source)}. Give them ids in a YAML catalogue."
                 )
             self._sources[source.id] = source
         self._read = read
@@ -170,7 +170,11 @@ def expand_scenes(location: str) -> Iterator[SceneSource]:
         return
     path = Path(location).expanduser()
     if path.is_dir():
-        images = sorted(each for each in path.iterdir() if each.suffix.lower() in _IMAGE_SUFFIXES)
+        images = sorted(
+            each
+            for each in path.iterdir()
+            if each.suffix.lower() in _IMAGE_SUFFIXES and not each.name.startswith(".")  # files being written
+        )
         if not images:
             raise InvalidConfiguration(f"There is no GeoTIFF (.tif, .tiff) in the folder {path}.")
         for image in images:
@@ -195,11 +199,13 @@ def _read_catalogue(path: Path) -> Iterator[SceneSource]:
         entries: list[dict[str, Any]] = document["scenes"]
         for entry in entries:
             location = entry["location"]
-            if urlsplit(location).scheme not in REMOTE_SCHEMES:
+            if (url := urlsplit(location)).scheme in REMOTE_SCHEMES:
+                default_id = scene_id(url.path)
+            else:
                 location = str((path.parent / Path(location).expanduser()).resolve())
-            default_id = scene_id(urlsplit(location).path)
+                default_id = scene_id(Path(location).name)
             yield SceneSource.model_validate({"id": default_id} | entry | {"location": location})
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError, OSError) as error:
         raise InvalidConfiguration(
             f"{path} is no catalogue of scenes; it needs `scenes:` and under it entries with a `location:` ({error})."
         ) from error
@@ -212,7 +218,9 @@ def _expand_models(location: str) -> Iterator[tuple[Path, str | None]]:
     name, _, digest = location.partition("@sha256:")
     path = Path(name).expanduser()
     if path.is_dir():
-        for file in sorted(path.glob("*.onnx")):
+        if digest:
+            raise InvalidConfiguration(f"{path} is a folder; a digest pins one file.")
+        for file in sorted(path.glob("[!.]*.onnx")):
             yield file, None
     elif path.exists():
         yield path, f"sha256:{digest}" if digest else None

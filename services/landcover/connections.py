@@ -6,12 +6,16 @@ from typing import Any
 
 import redis
 import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 SOCKET_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 2.0
 HEALTH_CHECK_INTERVAL_S = 25
+MAX_CONNECTIONS = 64
+"""Of one event loop to one server; more would not make a single-threaded server faster."""
+POOL_TIMEOUT_S = 20.0
 
 
 def _options(timeout_s: float | None) -> dict[str, Any]:
@@ -31,6 +35,10 @@ def connect(url: str) -> redis.Redis:
 
 def connect_async(url: str, *, subscriber: bool = False) -> redis.asyncio.Redis:
     """A client for an event loop. A subscriber waits without limit; its health checks find a dead connection."""
-    retry = redis.asyncio.retry.Retry(ExponentialBackoff(cap=0.2, base=0.05), retries=1)
+    retry = AsyncRetry(ExponentialBackoff(cap=0.2, base=0.05), retries=1)
     timeout_s = None if subscriber else SOCKET_TIMEOUT_S
-    return redis.asyncio.Redis.from_url(url, retry=retry, **_options(timeout_s))
+    # A burst waits for a free connection; the default pool refuses the 101st request instead.
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        url, max_connections=MAX_CONNECTIONS, timeout=POOL_TIMEOUT_S, retry=retry, **_options(timeout_s)
+    )
+    return redis.asyncio.Redis.from_pool(pool)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -187,11 +187,11 @@ def parse_metadata(metadata: Mapping[str, str], *, source: str) -> Contract:
 def graph_faults(graph: Any, opsets: Any, contract: Contract) -> list[str]:
     """What contradicts the contract in an ONNX graph, a clause each; empty when nothing does."""
     faults = []
-    custom = {each.domain for each in opsets} | {node.domain for node in graph.node}
+    custom = {each.domain for each in opsets} | {node.domain for node in _nodes(graph)}
     if custom := custom - ALLOWED_DOMAINS:
         faults.append(f"it uses custom operators ({', '.join(sorted(custom))})")
     external = onnx.TensorProto.EXTERNAL
-    if any(tensor.data_location == external for tensor in graph.initializer):
+    if any(tensor.data_location == external for tensor in _tensors(graph)):
         faults.append("its weights lie in another file; export them inside")
     inputs = {each.name: _signature(each) for each in graph.input}
     outputs = {each.name: _signature(each) for each in graph.output}
@@ -206,6 +206,27 @@ def graph_faults(graph: Any, opsets: Any, contract: Contract) -> list[str]:
             if size not in (None, contract.window_px):
                 faults.append(f"its {axis} is fixed at {size} px, the contract's window is {contract.window_px}")
     return faults
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    """Every node, also of the graphs inside `If`, `Loop` and `Scan`."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (*attribute.graphs, attribute.g):
+                yield from _nodes(inner)
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """Every stored tensor, also of constants and of the graphs inside nodes."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (*attribute.tensors, attribute.t)
+            for inner in (*attribute.graphs, attribute.g):
+                yield from _tensors(inner)
 
 
 def _signature(value: Any) -> tuple[int, list[int | None]]:

@@ -10,7 +10,8 @@ A block that is not in the cache passes through these states, all in the cache s
 - The *lease* lives a few seconds and is renewed by the worker that runs the block. A running marker without a
   lease means that its worker died: the next claim takes it over.
 - A queued marker older than `REQUEUE_AFTER_S` is claimed anew, for the case that the broker lost the task. Its
-  task expires at the same age, so the queue never holds two that both run.
+  task expires at the same age, so the queue never holds two that both run. While the queue is empty,
+  `LOST_AFTER_S` is enough: a task that is neither queued nor begun went down with a worker that had just taken it.
 - A *failure* is remembered for a few seconds, so that a broken image is not read once for every waiter.
 
 Each step is one Lua script, hence atomic. They read the server's clock, so clocks of hosts do not matter.
@@ -29,6 +30,9 @@ from landcover.keys import DEAD_LETTERS, DONE_CHANNEL, BlockKey
 
 REQUEUE_AFTER_S = 60
 """Age at which a queued task expires and may be queued again."""
+
+LOST_AFTER_S = 2
+"""Age at which a queued task is taken for lost when its queue is empty."""
 
 INTEREST_GRACE_S = 15
 """How long a block stays wanted after its last waiter's deadline: map clients come back for it."""
@@ -161,9 +165,13 @@ class BlockDesk:
     def fail(self, key: BlockKey, error: LandcoverError) -> None:
         """Tell whoever waits why there is no block; it may be tried again a few seconds later.
 
-        The attempt stays counted: what fails again and again is set aside.
+        The attempt stays counted: what fails again and again is set aside, unless `forget_attempts` follows.
         """
         self._report_failure(key, error, FAILURE_TTL_S)
+
+    def forget_attempts(self, key: BlockKey) -> None:
+        """Begin counting anew: the worker itself did nothing wrong."""
+        self._broker.delete(key.attempts)
 
     def bury(self, key: BlockKey, error: LandcoverError) -> None:
         """Set a block aside that failed too often: recorded for operators, refused for a while."""

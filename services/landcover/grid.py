@@ -109,7 +109,7 @@ def grid_for(scene: Scene, contract: Contract) -> Grid:
         )
     return Grid(
         crs=scene.crs,
-        transform=scene.transform * Affine.scale(decimation),
+        transform=scene.transform @ Affine.scale(decimation),
         width_px=math.ceil(scene.width_px / decimation),
         height_px=math.ceil(scene.height_px / decimation),
         decimation=decimation,

@@ -79,6 +79,7 @@ def make_celery(broker_url: str) -> Celery:
         task_publish_retry=False,
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
         worker_enable_remote_control=False,
         enable_utc=True,
     )

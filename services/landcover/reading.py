@@ -7,8 +7,8 @@ the same whatever window it is read in, which resampling by GDAL to an output sh
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,19 @@ from rasterio.windows import Window
 
 from landcover.errors import SceneChanged, SceneTooSlow, SceneUnreadable
 from landcover.grid import BlockIndex, Grid
-from landcover.scene import Scene, current_version, gdal_env, open_image, public_location
+from landcover.scene import (
+    Scene,
+    current_version,
+    gdal_env,
+    note_failure,
+    open_dataset,
+    public_location,
+    took_too_long,
+)
 from landcover.settings import ReadSettings
 
 _OPEN_PER_THREAD = 8
+_REMOTE_RETRY_DELAYS_S = (0.25, 0.75)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +66,7 @@ class SceneReader:
         rows = max(0, top), min(grid.height_px, top + side)
         cols = max(0, left), min(grid.width_px, left + side)
         self._check_version(scene)
-        pixels, valid = self._read_decimated(scene, grid.decimation, rows, cols)
+        pixels, valid = self._read_patiently(scene, grid.decimation, rows, cols)
         if not scene.source.is_remote:
             self._check_version(scene)  # overwritten meanwhile? Half of one image and half of another is neither
         beyond = (rows[0] - top, top + side - rows[1]), (cols[0] - left, left + side - cols[1])
@@ -70,15 +79,29 @@ class SceneReader:
         if not scene.source.is_remote and current_version(scene.source, self._settings) != scene.version:
             raise SceneChanged(f"{scene.source.location} was replaced; ask again for its new version.")
 
+    def _read_patiently(
+        self, scene: Scene, decimation: int, rows: tuple[int, int], cols: tuple[int, int]
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        """`_read_decimated`, tried again when a server fails at once; one that is silent is not asked twice."""
+        for delay_s in _REMOTE_RETRY_DELAYS_S if scene.source.is_remote else ():
+            try:
+                return self._read_decimated(scene, decimation, rows, cols)
+            except SceneUnreadable:
+                time.sleep(delay_s)
+        return self._read_decimated(scene, decimation, rows, cols)
+
     def _read_decimated(
         self, scene: Scene, decimation: int, rows: tuple[int, int], cols: tuple[int, int]
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
         """Pixels `(rows, cols, 3)` and validity `(rows, cols)` of a range of the grid inside the scene."""
         level, factor = _overview_for(scene, decimation)
-        k = decimation // factor
+        begin = time.monotonic()
         with gdal_env(scene.source, self._settings):
             try:
                 image = self._open(scene, level)
+                if (image.height, image.width) != (-(-scene.height_px // factor), -(-scene.width_px // factor)):
+                    image, level, factor = self._open(scene, None), None, 1  # its pixels are no multiples
+                k = decimation // factor
                 window = Window.from_slices(
                     (rows[0] * k, min(rows[1] * k, image.height)),
                     (cols[0] * k, min(cols[1] * k, image.width)),
@@ -87,31 +110,30 @@ class SceneReader:
                 mask = image.dataset_mask(window=window) != 0
             except (RasterioError, ValueError) as error:
                 self._forget(scene, level)
-                raise _reading_error(scene, error, self._settings) from error
+                slow = scene.source.is_remote and took_too_long(begin, self._settings)
+                raise _reading_error(scene, self._settings, slow=slow) from error
         pixels, mask = _to_uint8(bands, mask, scene.source.rescale)
         return _mean(pixels, k), _mean(mask[..., np.newaxis].view(np.uint8) * np.uint8(255), k)[..., 0] > 127
 
     def _open(self, scene: Scene, level: int | None) -> Any:
-        files: OrderedDict[tuple[str, str, int | None], tuple[Any, ExitStack]]
+        files: OrderedDict[tuple[str, str, int | None], Any]
         files = self._local.__dict__.setdefault("files", OrderedDict())
         key = (scene.source.gdal_path, scene.version, level)
         if key in files:
             files.move_to_end(key)
-            return files[key][0]
+            return files[key]
         options = {} if level is None else {"overview_level": level}
-        stack = ExitStack()
-        image = stack.enter_context(open_image(scene.source, self._settings, **options))
-        files[key] = image, stack
-        while len(files) > _OPEN_PER_THREAD:
-            _, (_, oldest) = files.popitem(last=False)
-            oldest.close()
+        image = files[key] = open_dataset(scene.source, self._settings, version=scene.version, **options)
+        if len(files) > _OPEN_PER_THREAD:
+            files.popitem(last=False)[1].close()
         return image
 
     def _forget(self, scene: Scene, level: int | None) -> None:
         """Close a file that failed: GDAL keeps what it has half read."""
         files = self._local.__dict__.get("files", {})
-        _, stack = files.pop((scene.source.gdal_path, scene.version, level), (None, ExitStack()))
-        stack.close()
+        if image := files.pop((scene.source.gdal_path, scene.version, level), None):
+            image.close()
+        note_failure(scene.source)
 
 
 def _overview_for(scene: Scene, decimation: int) -> tuple[int | None, int]:
@@ -145,9 +167,9 @@ def _mean(pixels: npt.NDArray[np.uint8], k: int) -> npt.NDArray[np.uint8]:
     return means
 
 
-def _reading_error(scene: Scene, error: Exception, settings: ReadSettings) -> Exception:
+def _reading_error(scene: Scene, settings: ReadSettings, *, slow: bool) -> Exception:
     where = public_location(scene.source)
-    if "timed out" in str(error).lower() or "timeout" in str(error).lower():
+    if slow:
         return SceneTooSlow(f"{where} did not answer within {settings.timeout_s:g} s.")
     return SceneUnreadable(
         f"{where} is truncated or corrupt: a part of it cannot be decoded. Replace the file; "

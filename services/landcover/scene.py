@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,8 +21,9 @@ import numpy as np
 import rasterio
 from affine import Affine
 from obstore.exceptions import BaseError as StoreError
-from obstore.store import from_url
+from obstore.store import HTTPStore, from_url
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pyproj.exceptions import ProjError
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 
@@ -29,6 +32,12 @@ from landcover.geodesy import WGS84, ground_sample_distance_m, outline, transfor
 from landcover.settings import ReadSettings
 
 REMOTE_SCHEMES = frozenset({"http", "https", "s3"})
+
+_SIDECARS = (".ovr", ".msk")
+"""Files beside a local image from which GDAL takes overviews and the mask."""
+
+_failures: Counter[str] = Counter()
+"""How often each remote image could not be read, in this process; part of the name GDAL knows it by."""
 
 
 class SceneSource(BaseModel):
@@ -104,16 +113,20 @@ def describe(source: SceneSource, version: str, settings: ReadSettings) -> Scene
         SceneUnreadable, SceneTooSlow: it cannot be opened.
         SceneUnsupported: it can, but a network cannot take it.
     """
-    with open_image(source, settings) as image:
-        _refuse_oversized(source, image, settings)
+    with open_image(source, settings, version=version) as image:
         bands = choose_bands(source, image)
         if image.crs is None or image.transform.is_identity:
             raise SceneUnsupported(
-                f"{source.location} has no georeference (CRS and geotransform); "
+                f"{public_location(source)} has no georeference (CRS and geotransform); "
                 "assign one, for example with `gdal_translate -a_srs … -a_ullr …`."
             )
         crs = image.crs.to_wkt()
         width, height, transform = image.width, image.height, image.transform
+        try:
+            bounds = _bounds_wgs84(source, crs, transform, width, height)
+            gsd_m = ground_sample_distance_m(crs, transform, width, height)
+        except ProjError as error:
+            raise _nowhere(source) from error
         return Scene(
             source=source,
             version=version,
@@ -125,8 +138,8 @@ def describe(source: SceneSource, version: str, settings: ReadSettings) -> Scene
             bands=bands,
             dtype=image.dtypes[bands[0] - 1],
             overviews=tuple(image.overviews(bands[0])),
-            gsd_m=ground_sample_distance_m(crs, transform, width, height),
-            bounds_wgs84=_bounds_wgs84(source, crs, transform, width, height),
+            gsd_m=gsd_m,
+            bounds_wgs84=bounds,
         )
 
 
@@ -142,20 +155,20 @@ def choose_bands(source: SceneSource, image: Any) -> tuple[int, int, int]:
         if not (image.count == 3 or (image.count == 4 and alpha)):
             kinds = ", ".join(each.name for each in image.colorinterp)
             raise SceneUnsupported(
-                f"{source.location} has {image.count} band(s) ({kinds}), neither RGB nor RGBA; "
+                f"{public_location(source)} has {image.count} band(s) ({kinds}), neither RGB nor RGBA; "
                 "name three in a catalogue: `bands: [red, green, blue]`, counted from 1."
             )
         bands = (1, 2, 3)
     if max(bands) > image.count:
-        raise SceneUnsupported(f"{source.location} has {image.count} band(s); there is no band {max(bands)}.")
+        raise SceneUnsupported(f"{public_location(source)} has {image.count} band(s); there is no band {max(bands)}.")
     dtypes = {image.dtypes[band - 1] for band in bands}
     if dtypes != {"uint8"} and source.rescale is None:
         raise SceneUnsupported(
-            f"{source.location} is {'/'.join(sorted(dtypes))}, not uint8; say in a catalogue which values are "
+            f"{public_location(source)} is {'/'.join(sorted(dtypes))}, not uint8; say in a catalogue which values are "
             "black and white: `rescale: [low, high]`."
         )
     if any(np.dtype(each).kind == "c" for each in dtypes):
-        raise SceneUnsupported(f"{source.location} holds complex numbers, no image.")
+        raise SceneUnsupported(f"{public_location(source)} holds complex numbers, no image.")
     return bands
 
 
@@ -169,22 +182,42 @@ def current_version(source: SceneSource, settings: ReadSettings) -> str:
     if not source.is_remote:
         try:
             stat = Path(source.location).stat()
+            parts: list[object] = [stat.st_size, stat.st_mtime_ns]
+            for suffix in _SIDECARS:
+                if (sidecar := Path(source.location + suffix)).exists():
+                    stat = sidecar.stat()
+                    parts += [suffix, stat.st_size, stat.st_mtime_ns]
         except OSError as error:
             raise SceneUnreadable(f"{source.location} cannot be read: {error.strerror or error}.") from error
-        return _token(stat.st_size, stat.st_mtime_ns)
-    parts = urlsplit(source.location)
+        return _token(*parts)
+    url = urlsplit(source.location)
+    begin = time.monotonic()
     try:
         options: dict[str, Any] = {
             "client_options": {"timeout": timedelta(seconds=settings.timeout_s), "allow_http": True},
             "retry_config": {"max_retries": 2, "retry_timeout": timedelta(seconds=settings.timeout_s)},
         }
-        store = from_url(f"{parts.scheme}://{parts.netloc}", **options)
-        head = store.head(parts.path.lstrip("/"))
-    except (StoreError, OSError, ValueError) as error:
-        if "timed out" in str(error).lower() or "timeout" in str(error).lower():
-            raise SceneTooSlow(f"{public_location(source)} did not answer within {settings.timeout_s:g} s.") from error
-        raise SceneUnreadable(f"{public_location(source)} cannot be read: its server gave no such object.") from error
+        if url.scheme == "s3":
+            store, path = from_url(f"s3://{url.netloc}", **options), url.path.lstrip("/")
+        else:  # the whole address with its query, as it was given: it may be signed
+            store, path = HTTPStore.from_url(source.location, **options), ""
+        # One byte rather than HEAD, which addresses signed for GET refuse.
+        head = store.get(path, options={"range": (0, 1)}).meta
+    except (StoreError, OSError, ValueError):
+        if took_too_long(begin, settings):
+            raise SceneTooSlow(f"{public_location(source)} did not answer within {settings.timeout_s:g} s.") from None
+        raise SceneUnreadable(
+            f"{public_location(source)} cannot be read: its server did not give it; check address and permissions."
+        ) from None  # the cause would carry a signed address into the log
     return _token(head.get("e_tag") or "", head["size"], head.get("last_modified") or "")
+
+
+def took_too_long(begin: float, settings: ReadSettings) -> bool:
+    """Whether a request that began at `begin` (monotonic) and failed did so for want of an answer.
+
+    Told by the clock: the libraries' messages for timeouts differ, and some speak of timeouts always.
+    """
+    return time.monotonic() - begin >= settings.timeout_s * 0.95
 
 
 def public_location(source: SceneSource) -> str:
@@ -196,22 +229,49 @@ def public_location(source: SceneSource) -> str:
 
 
 @contextlib.contextmanager
-def open_image(source: SceneSource, settings: ReadSettings, **options: Any) -> Iterator[Any]:
+def open_image(source: SceneSource, settings: ReadSettings, *, version: str = "", **options: Any) -> Iterator[Any]:
     """`source` opened by rasterio inside a GDAL environment; only GeoTIFFs, since VRTs reach other files.
 
     Raises:
-        SceneUnreadable: GDAL cannot open it.
+        SceneUnreadable, SceneTooSlow: GDAL cannot open it.
+        SceneUnsupported: reading it could exhaust memory.
     """
-    with gdal_env(source, settings):
-        try:
-            image = rasterio.open(source.gdal_path, driver="GTiff", **options)
-        except RasterioError as error:
-            raise SceneUnreadable(
-                f"{public_location(source)} cannot be opened as a GeoTIFF; check that it is complete and no "
-                "other format (`rio cogeo create IN OUT` makes a COG)."
-            ) from error
-        with image:
-            yield image
+    with gdal_env(source, settings), open_dataset(source, settings, version=version, **options) as image:
+        yield image
+
+
+def open_dataset(source: SceneSource, settings: ReadSettings, *, version: str = "", **options: Any) -> Any:
+    """Like `open_image`, for who is inside `gdal_env` already and closes the dataset himself.
+
+    What GDAL has read of a URL it keeps for the life of the process, even that nothing was there. So each version
+    of a remote image, and each new try after a failure, has its own name: a fragment, which no server is sent.
+    """
+    name = source.gdal_path
+    if name.startswith("/vsicurl/"):
+        name += f"#{version}.{_failures[source.location]}"
+    begin = time.monotonic()
+    try:
+        image = rasterio.open(name, driver="GTiff", **options)
+    except RasterioError as error:
+        note_failure(source)
+        if source.is_remote and took_too_long(begin, settings):
+            raise SceneTooSlow(f"{public_location(source)} did not answer within {settings.timeout_s:g} s.") from error
+        raise SceneUnreadable(
+            f"{public_location(source)} cannot be opened as a GeoTIFF; check that it is complete and no "
+            "other format (`rio cogeo create IN OUT` makes a COG)."
+        ) from error
+    try:
+        _refuse_oversized(source, image, settings)
+    except BaseException:
+        image.close()
+        raise
+    return image
+
+
+def note_failure(source: SceneSource) -> None:
+    """Have a remote image be fetched anew the next time: what came of it so far may be wrong."""
+    if source.is_remote:
+        _failures[source.location] += 1
 
 
 def gdal_env(source: SceneSource, settings: ReadSettings) -> rasterio.Env:
@@ -222,12 +282,12 @@ def gdal_env(source: SceneSource, settings: ReadSettings) -> rasterio.Env:
             "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
             "GDAL_HTTP_TIMEOUT": settings.timeout_s,
             "GDAL_HTTP_CONNECTTIMEOUT": min(10.0, settings.timeout_s),
-            "GDAL_HTTP_MAX_RETRY": 2,
-            "GDAL_HTTP_RETRY_DELAY": 0.5,
+            "GDAL_HTTP_MAX_RETRY": 0,  # it would wait for each timeout again, past a worker's hard limit
             "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
             "GDAL_HTTP_MULTIPLEX": "YES",
             "GDAL_INGESTED_BYTES_AT_OPEN": 32768,
             "VSI_CACHE": True,
+            "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",  # replaced objects; http has `open_dataset`'s names
         }
     return rasterio.Env(**options)
 
@@ -254,12 +314,21 @@ def _bounds_wgs84(
     source: SceneSource, crs: str, transform: Affine, width: int, height: int
 ) -> tuple[float, float, float, float]:
     cols, rows = outline(0, 0, width, height, segments=21)
-    x, y = transform * (cols, rows)
+    x, y = transform @ (cols, rows)
     lon, lat = transformer(crs, WGS84).transform(x, y)
     west, south, east, north = (float(v) for v in (np.min(lon), np.min(lat), np.max(lon), np.max(lat)))
     if not all(map(math.isfinite, (west, south, east, north))):
-        raise SceneUnsupported(f"{public_location(source)} lies where its CRS has no longitude and latitude.")
+        raise _nowhere(source)
+    jumps = np.abs(np.diff(lon, append=lon[0])) > 180
+    if jumps.any() or west < -180 or east > 180:
+        west, east = -180.0, 180.0  # across the antimeridian: TileJSON's bounds must not wrap
+    if jumps.sum() % 2:  # round a pole
+        south, north = (south, 90.0) if north > 0 else (-90.0, north)
     return west, south, east, north
+
+
+def _nowhere(source: SceneSource) -> SceneUnsupported:
+    return SceneUnsupported(f"{public_location(source)} lies where its CRS has no longitude and latitude.")
 
 
 def _token(*parts: object) -> str:

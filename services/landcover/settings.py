@@ -67,8 +67,8 @@ class ReadSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LANDCOVER_READ_", extra="ignore")
 
-    timeout_s: Annotated[float, Field(gt=0)] = 20.0
-    """For one request to an image's server."""
+    timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """For one request to an image's server. A window can take five: stay well under the worker's hard limit."""
     max_block_bytes: Annotated[int, Field(gt=0)] = 64 << 20
     """Largest internal tile or strip, all bands decoded: a 25 kB TIFF can hold one of 16384² px (1.6 GB)."""
     max_side_px: Annotated[int, Field(gt=0)] = 4_000_000

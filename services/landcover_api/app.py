@@ -71,7 +71,7 @@ def create_app(
             models=models,
             cache=store,
             broker=queue,
-            blocks=BlockService(store, celery, wakeups, max_missing=api.max_missing_blocks),
+            blocks=BlockService(store, queue, celery, wakeups, max_missing=api.max_missing_blocks),
             cache_ttl_s=cache.cache_ttl_s,
         )
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from celery import Celery
@@ -13,11 +13,11 @@ from kombu.exceptions import OperationalError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from landcover.coordination import CLAIM_SCRIPT, INTEREST_GRACE_S, REQUEUE_AFTER_S, Claim, read_failure
+from landcover.coordination import CLAIM_SCRIPT, INTEREST_GRACE_S, LOST_AFTER_S, REQUEUE_AFTER_S, Claim, read_failure
 from landcover.errors import LandcoverError
 from landcover.grid import BlockIndex
 from landcover.keys import BlockKey
-from landcover.queue import BlockTask, send_block
+from landcover.queue import INTERACTIVE_QUEUE, BlockTask, send_block
 from landcover.scene import SceneSource
 from landcover_api import metrics
 from landcover_api.wakeups import Wakeups
@@ -26,6 +26,10 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 1.0
 """How often a waiter looks for itself: a report can be lost, and a worker can die without one."""
+
+
+QUEUE_LOOK_S = 0.5
+"""How long an answer about the queue's length is believed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +73,11 @@ class Fetched:
 class BlockService:
     """Reads blocks from the cache, and has missing ones made. One for each process."""
 
-    def __init__(self, cache: Redis, celery: Celery, wakeups: Wakeups, *, max_missing: int) -> None:
+    def __init__(self, cache: Redis, broker: Redis, celery: Celery, wakeups: Wakeups, *, max_missing: int) -> None:
         self._cache = cache
+        self._broker = broker
+        self._queue_seen = float("-inf")
+        self._queue_empty = False
         self._celery = celery
         self._wakeups = wakeups
         self._max_missing = max_missing
@@ -98,24 +105,29 @@ class BlockService:
             return answer
         by_text = {blocks.key(index).text: index for index in answer.missing}
         with self._wakeups.watch(by_text) as watch, metrics.WAITING.track_inprogress():
-            due: Iterable[BlockIndex] = sorted(answer.missing)
+            due = sorted(answer.missing)
             while True:
-                await self._advance(blocks, due, fields, answer, deadline)
+                due = await self._advance(blocks, due, fields, answer, deadline)
                 remaining = deadline - time.monotonic()
                 if not answer.missing or remaining <= 0:
                     return answer
-                woken = await watch.wait(min(remaining, POLL_S))
-                due = sorted(answer.missing & {by_text[key] for key in woken} if woken else answer.missing)
+                if not due:
+                    woken = await watch.wait(min(remaining, POLL_S))
+                    due = sorted(answer.missing & {by_text[key] for key in woken} if woken else answer.missing)
+                    await self._collect(blocks, due, fields, answer)
+                    due = [index for index in due if index in answer.missing]
 
     async def _advance(
         self,
         blocks: BlockSet,
-        due: Iterable[BlockIndex],
+        due: Sequence[BlockIndex],
         fields: Sequence[str],
         answer: Fetched,
         deadline: float,
-    ) -> None:
-        """Claim each block that is due, and act on what that says."""
+    ) -> list[BlockIndex]:
+        """Claim each block that is due and act on what that says; returns those that must be claimed again now."""
+        if not due:
+            return []
         claims = await self._claim([blocks.key(index) for index in due], deadline - time.monotonic())
         by_claim: dict[Claim, list[BlockIndex]] = {claim: [] for claim in Claim}
         for index, claim in zip(due, claims, strict=True):
@@ -125,11 +137,13 @@ class BlockService:
         if failed := by_claim[Claim.FAILED]:
             reasons = await self._cache.mget([blocks.key(index).failure for index in failed])
             for index, reason in zip(failed, reasons, strict=True):
-                if reason is not None:  # else it lapsed just now, and the next round claims it
+                if reason is not None:
                     answer.failed[index] = read_failure(reason)
                     answer.missing.discard(index)
         if claimed := by_claim[Claim.CLAIMED]:
             await self._send(blocks, claimed)
+        # A block was evicted or a failure lapsed between two looks: rare, and the next look finds it out.
+        return [index for index in (*by_claim[Claim.READY], *by_claim[Claim.FAILED]) if index in answer.missing]
 
     async def _collect(
         self, blocks: BlockSet, indices: Sequence[BlockIndex], fields: Sequence[str], answer: Fetched
@@ -144,14 +158,26 @@ class BlockService:
 
     async def _claim(self, keys: Sequence[BlockKey], remaining_s: float) -> list[Claim]:
         interest_ms = int((max(0.0, remaining_s) + INTEREST_GRACE_S) * 1000)
+        requeue_after_s = LOST_AFTER_S if await self._queue_is_empty() else REQUEUE_AFTER_S
         async with self._cache.pipeline(transaction=False) as pipe:
             for key in keys:
                 await self._claim_script(
                     keys=[key.block, key.marker, key.lease, key.failure],
-                    args=[interest_ms, REQUEUE_AFTER_S * 1000],
+                    args=[interest_ms, requeue_after_s * 1000],
                     client=pipe,
                 )
             return [Claim(answer.decode()) for answer in await pipe.execute()]
+
+    async def _queue_is_empty(self) -> bool:
+        """Whether no task waits for a worker, as of at most half a second ago."""
+        now = time.monotonic()
+        if now - self._queue_seen > QUEUE_LOOK_S:
+            self._queue_seen = now
+            try:
+                self._queue_empty = await self._broker.llen(INTERACTIVE_QUEUE) == 0
+            except (RedisError, OSError):
+                self._queue_empty = False
+        return self._queue_empty
 
     async def _send(self, blocks: BlockSet, indices: Sequence[BlockIndex]) -> None:
         """Queue tasks, off the event loop. If the broker is away the claims are given back for a later try."""

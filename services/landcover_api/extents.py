@@ -9,7 +9,7 @@ import morecantile
 from morecantile import Tile, TileMatrixSet
 from morecantile.defaults import TileMatrixSets
 from pyproj import CRS
-from pyproj.exceptions import CRSError
+from pyproj.exceptions import CRSError, ProjError
 
 from landcover.errors import InvalidRequest, NotFound
 from landcover.geodesy import transformer
@@ -84,13 +84,13 @@ def box_extent(
     xmin, ymin, xmax, ymax = box
     if not (all(map(math.isfinite, box)) and xmin < xmax and ymin < ymax):
         raise InvalidRequest("A box is minx,miny,maxx,maxy with the smaller values first.")
-    try:
-        source, target = CRS.from_user_input(coord_crs).to_wkt(), CRS.from_user_input(dst_crs or coord_crs).to_wkt()
-    except CRSError:
-        raise InvalidRequest(f"'{dst_crs or coord_crs}' is no CRS; write it as EPSG:3857.") from None
+    source, target = _crs_wkt(coord_crs), _crs_wkt(dst_crs or coord_crs)
     if source != target:
-        xmin, ymin, xmax, ymax = transformer(source, target).transform_bounds(*box, densify_pts=21)
-    if not all(map(math.isfinite, (xmin, ymin, xmax, ymax))):
+        try:
+            xmin, ymin, xmax, ymax = transformer(source, target).transform_bounds(*box, densify_pts=21)
+        except ProjError:
+            raise InvalidRequest(f"Nothing leads from {coord_crs} to {dst_crs}; name two CRSs of the Earth.") from None
+    if not all(map(math.isfinite, (xmin, ymin, xmax, ymax))) or xmin >= xmax or ymin >= ymax:
         raise InvalidRequest("The box lies outside what its CRS or the image's can express.")
     aspect = (xmax - xmin) / (ymax - ymin)
     if width is None and height is None:
@@ -102,3 +102,13 @@ def box_extent(
     return Extent(
         crs=target, xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax, width_px=max(1, width), height_px=max(1, height or 1)
     )
+
+
+def _crs_wkt(name: str) -> str:
+    try:
+        crs = CRS.from_user_input(name)
+    except CRSError:
+        raise InvalidRequest(f"'{name}' is no CRS; write it as EPSG:3857.") from None
+    if not (crs.is_geographic or crs.is_projected):
+        raise InvalidRequest(f"'{name}' is no CRS of a map; write one as EPSG:3857.")
+    return str(crs.to_wkt())

@@ -270,7 +270,7 @@ class LandCoverFactory(TilerFactory):
             strict: Strict = False,
             wait: Wait = None,
         ) -> dict[str, Any]:
-            col, row = ~cover.grid.transform * transformer(WGS84, cover.grid.crs).transform(lon, lat)
+            col, row = ~cover.grid.transform @ transformer(WGS84, cover.grid.crs).transform(lon, lat)
             if not (0 <= col < cover.grid.width_px and 0 <= row < cover.grid.height_px):
                 raise NotFound(
                     f"{lon}, {lat} (longitude, latitude) lies outside scene '{cover.scene.id}', which has the bounds "

@@ -29,7 +29,7 @@ class LandCoverReader(SpatialMixin):
         self.crs = CRS.from_wkt(grid.crs)
         self.transform = grid.transform
         self.width, self.height = grid.width_px, grid.height_px
-        corners = [grid.transform * (c, r) for c in (0, grid.width_px) for r in (0, grid.height_px)]
+        corners = [grid.transform @ (c, r) for c in (0, grid.width_px) for r in (0, grid.height_px)]
         xs, ys = zip(*corners, strict=True)
         self.bounds = (min(xs), min(ys), max(xs), max(ys))
 

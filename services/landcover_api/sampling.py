@@ -92,11 +92,9 @@ def _grid_coordinates(grid: Grid, extent: Extent) -> tuple[npt.NDArray[np.float6
     y = np.linspace(extent.ymax, extent.ymin, _nodes(extent.height_px))
     xs, ys = np.meshgrid(x, y)
     xs, ys = transformer(extent.crs, grid.crs).transform(xs, ys)
-    cols, rows = ~grid.transform * (xs, ys)
-    return (
-        np.clip(np.nan_to_num(cols, nan=_FAR, posinf=_FAR, neginf=-_FAR), -_FAR, _FAR),
-        np.clip(np.nan_to_num(rows, nan=_FAR, posinf=_FAR, neginf=-_FAR), -_FAR, _FAR),
-    )
+    known = np.isfinite(xs) & np.isfinite(ys)
+    cols, rows = ~grid.transform @ (np.where(known, xs, 0.0), np.where(known, ys, 0.0))
+    return np.where(known, np.clip(cols, -_FAR, _FAR), _FAR), np.where(known, np.clip(rows, -_FAR, _FAR), _FAR)
 
 
 def _level(grid: Grid, cols: npt.NDArray[np.float64], rows: npt.NDArray[np.float64], extent: Extent) -> int:

@@ -28,7 +28,7 @@ class Region:
     """A polygon in the grid's pixel coordinates."""
 
     ring: npt.NDArray[np.float64]
-    """`(points, 2)`: column, row; closed."""
+    """`(points, 2)`: column, row; closed. Empty if the polygon is nowhere near the grid."""
     area_m2: float
     """True ground area."""
 
@@ -57,16 +57,25 @@ class Tally:
 
 
 def rectangle_region(grid: Grid, crs: str, bounds: tuple[float, float, float, float]) -> Region:
-    """The rectangle `(xmin, ymin, xmax, ymax)` of `crs`, such as a tile, as a region of `grid`."""
-    x, y = outline(*bounds, segments=_OUTLINE_SEGMENTS)
-    lon, lat = transformer(crs, WGS84).transform(x, y)
-    cols, rows = ~grid.transform * transformer(crs, grid.crs).transform(x, y)
-    ring = np.stack([np.append(cols, cols[0]), np.append(rows, rows[0])], axis=1)
-    return Region(ring=ring, area_m2=geodesic_area_m2(lon, lat))
+    """The rectangle `(xmin, ymin, xmax, ymax)` of `crs`, such as a tile, as a region of `grid`.
+
+    Only the part near the grid is followed: the grid's CRS may not reach the corners of a tile of zoom 0.
+    """
+    xmin, ymin, xmax, ymax = bounds
+    middle = (xmin + xmax) / 2  # in halves, since of an outline longer than half the Earth no inside can be told
+    area_m2 = sum(_area_m2(crs, half) for half in ((xmin, ymin, middle, ymax), (middle, ymin, xmax, ymax)))
+    west, south, east, north = _surroundings(grid, crs)
+    near = max(xmin, west), max(ymin, south), min(xmax, east), min(ymax, north)
+    if near[0] >= near[2] or near[1] >= near[3]:
+        return Region(ring=np.empty((0, 2)), area_m2=area_m2)
+    cols, rows = ~grid.transform @ transformer(crs, grid.crs).transform(*outline(*near, segments=_OUTLINE_SEGMENTS))
+    return Region(ring=np.stack([np.append(cols, cols[0]), np.append(rows, rows[0])], axis=1), area_m2=area_m2)
 
 
 def coverage(grid: Grid, region: Region) -> Coverage:
     """Sort the blocks that `region` touches into whole and partial ones."""
+    if not len(region.ring):
+        return Coverage(whole=(), partial=())
     size = grid.block_px
     low = np.floor(region.ring.min(axis=0) / size).astype(int)
     high = np.ceil(region.ring.max(axis=0) / size).astype(int)
@@ -137,6 +146,20 @@ def summary(tally: Tally, classes: Iterable[LandCoverClass], total_area_m2: floa
             for each in classes
         ],
     }
+
+
+def _area_m2(crs: str, bounds: tuple[float, float, float, float]) -> float:
+    return geodesic_area_m2(*transformer(crs, WGS84).transform(*outline(*bounds, segments=_OUTLINE_SEGMENTS)))
+
+
+def _surroundings(grid: Grid, crs: str) -> tuple[float, float, float, float]:
+    """A box in `crs` that holds the grid with some margin; without limits where `crs` does not reach all of it."""
+    cols, rows = outline(0, 0, grid.width_px, grid.height_px, segments=_OUTLINE_SEGMENTS)
+    x, y = transformer(grid.crs, crs).transform(*(grid.transform @ (cols, rows)))
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return -np.inf, -np.inf, np.inf, np.inf
+    margin = max(float(np.ptp(x)), float(np.ptp(y))) / 10
+    return float(x.min()) - margin, float(y.min()) - margin, float(x.max()) + margin, float(y.max()) + margin
 
 
 def _shares(

@@ -40,6 +40,21 @@ class Service(Protocol):
     scene: str
     model: str
 
+    def forget(self) -> None:
+        """Empty the cache."""
+
+
+@pytest.fixture
+def service(shared_service: Service) -> Service:
+    """The session's service as it is: warm, but for the first test that asks."""
+    return shared_service
+
+
+@pytest.fixture
+def cold_service(shared_service: Service) -> Service:
+    shared_service.forget()
+    return shared_service
+
 
 # ---------------------------------------------------------------------------------------- the page over HTTP
 
@@ -258,9 +273,9 @@ def mapped(pixels: Pixels, classes: list[dict[str, Any]]) -> float:
 
 
 def test_cold_map_fills_in_with_no_click_or_move(
-    open_page: Open, service: Service, classes: list[dict[str, Any]]
+    open_page: Open, cold_service: Service, classes: list[dict[str, Any]]
 ) -> None:
-    page = open_page(opaque(service)).page
+    page = open_page(opaque(cold_service)).page
     wait_for(lambda: mapped(map_pixels(page), classes) > 0.4, within_s=COLD_S, what="land cover", page=page)
     wait_until_drawn(page, within_s=COLD_S)
     shares = share_of(map_pixels(page), colors_of(classes))
@@ -277,6 +292,20 @@ def test_warm_map_appears_on_reload(open_page: Open, service: Service, classes: 
     wait_until_drawn(page)
     wait_for(lambda: mapped(map_pixels(page), classes) > 0.4, within_s=WARM_S, what="land cover", page=page)
     assert alike(map_pixels(page), first)
+
+
+@pytest.mark.parametrize("late", ["**/imagery/**/tilejson.json*", "**/landcover/**/tilejson.json*"])
+def test_land_cover_lies_over_the_imagery_whichever_comes_first(
+    open_page: Open, service: Service, classes: list[dict[str, Any]], late: str
+) -> None:
+    def delay(route: Route) -> None:
+        time.sleep(1)
+        route.continue_()
+
+    page = open_page(opaque(service), before=lambda page: page.route(late, delay)).page
+    wait_until_drawn(page, within_s=COLD_S)
+    page.wait_for_timeout(2500)
+    assert mapped(map_pixels(page), classes) > 0.4
 
 
 def test_unfinished_and_failed_tiles_are_asked_for_again(
@@ -518,7 +547,7 @@ def test_sentence_of_a_failing_scene_is_shown(open_page: Open, service: Service)
     def intercept(page: Page) -> None:
         page.route(
             "**/scenes",
-            lambda route: route.fulfill(json={"scenes": [sound, sound | {"id": "broken", "error": sentence}]}),
+            lambda route: route.fulfill(json={"scenes": [sound, {"id": "broken", "error": sentence}]}),
         )
         page.route(
             "**/landcover/tiles/**", lambda route: route.fulfill(status=502, json={"detail": sentence + " (tile)"})

@@ -15,7 +15,7 @@ import numpy as np
 from landcover import block
 from landcover.contract import ModelFile
 from landcover.coordination import Begin, BlockDesk
-from landcover.errors import BlockFailed, LandcoverError, ModelNotFound, SceneChanged
+from landcover.errors import BlockFailed, LandcoverError, SceneChanged, Unavailable
 from landcover.grid import BlockIndex, grid_for
 from landcover.keys import BlockKey
 from landcover.queue import BlockTask
@@ -61,7 +61,7 @@ class BlockMaker:
         self._hard_limit_s = hard_limit_s
         self._max_attempts = max_attempts
         self._describe = lru_cache(maxsize=1024)(self._described)
-        self._describing = threading.Lock()
+        self._describing: dict[SceneSource, threading.Lock] = {}
 
     def make(self, task: BlockTask) -> str:
         """Make the block that `task` names and return how it ended: a label of `metrics.BLOCKS`."""
@@ -90,6 +90,7 @@ class BlockMaker:
         except LandcoverError as error:
             logger.warning("block %s: %s", key.text, error)
             self._desk.fail(key, error)
+            self._desk.forget_attempts(key)  # the source or the model is at fault, and may be well again soon
             return "failed"
         except Exception:
             logger.exception("block %s failed (attempt %d)", key.text, attempt)
@@ -107,9 +108,9 @@ class BlockMaker:
         """
         network = self._network_of(task.digest)
         if network is None:
-            raise ModelNotFound(f"No worker has loaded the model {task.digest}; give it to them (LANDCOVER_MODELS).")
+            raise Unavailable(f"This worker has no model {task.digest}; give workers the API's models (LANDCOVER_MODELS).")
         contract = network.model.contract
-        with self._describing:
+        with self._describing.setdefault(task.source, threading.Lock()):  # one slow server holds up no other scene
             scene = self._describe(task.source, task.version)
         grid = grid_for(scene, contract)
         index = BlockIndex(task.row, task.col)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import warnings
 from typing import Any
 
 from celery import Celery, signals
+from celery.exceptions import SecurityWarning
 from prometheus_client import start_http_server
 from pydantic import ValidationError
 
@@ -69,6 +71,8 @@ def run(settings: WorkerSettings) -> int:
     def leave(**_: Any) -> None:
         logger.info("worker %s finishes what it has begun", name)
 
+    # Celery warns every root user of pickled messages; ours are JSON only, and images run as another user.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     consumer = app.Worker(
         hostname=f"landcover@{name}",
         pool="threads",

@@ -59,7 +59,10 @@ class Session:
         noise = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
         count = 1
         while count <= self.max_batch:
-            classes, confidence = self.run(np.repeat(noise, count, axis=0))
+            try:
+                classes, confidence = self.run(np.repeat(noise, count, axis=0))
+            except Exception as error:
+                raise InvalidModel(f"{self.model.path} fails on {count} × {side} × {side} px: {error}") from error
             if classes.shape != (count, side, side) or confidence.shape != (count, side, side):
                 raise InvalidModel(f"{self.model.path}: outputs are {classes.shape}, the input {noise.shape}.")
             if odd := set(np.unique(classes).tolist()) - values:

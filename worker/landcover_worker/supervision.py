@@ -67,7 +67,7 @@ class BlocksInHand:
             for key, since in held.items():
                 if now - since > self._hard_limit_s:
                     logger.critical(
-                        "block %s is in hand for %.0f s, more than the limit of %.0f s: this process ends",
+                        "block %s is in hand for %.1f s, more than the limit of %g s: this process ends",
                         key.text,
                         now - since,
                         self._hard_limit_s,

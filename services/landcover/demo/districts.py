@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -230,7 +231,7 @@ class Painter:
         ).slices
         self.canvas.paint[at] = self.marking
 
-    def _local_streets(self, area: Rect, side: int, fill: object, chance: float) -> None:
+    def _local_streets(self, area: Rect, side: int, fill: Callable[[Rect, float], None], chance: float) -> None:
         """Streets through `area`, and what `fill` makes of the blocks between them."""
         rng = self.rng
         blocks, streets = split(rng, area, side, metres(6.5))
@@ -238,8 +239,7 @@ class Painter:
             self.road(rect, along_u=along_u, main=False)
         for block in blocks:
             self.canvas.fill(block, DEVELOPED, self.pavement)
-            if callable(fill):
-                fill(block.inset(metres(1.5)), chance)
+            fill(block.inset(metres(1.5)), chance)
 
     def _block_of_houses(self, block: Rect, chance: float) -> None:
         """Lots with a house each; some blocks are flats, a green or a building site."""

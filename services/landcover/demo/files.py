@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from rasterio import Affine
 from rasterio.io import MemoryFile
 from rasterio.shutil import copy as copy_raster
-from rasterio.transform import from_origin
 
 from landcover.classes import OPENEARTHMAP, UNKNOWN, palette
 from landcover.demo.render import GSD_M, draw
@@ -76,7 +76,7 @@ def _write_cog(
                 height=height,
                 width=width,
                 crs=CRS,
-                transform=from_origin(WEST_M, NORTH_M, GSD_M, GSD_M),
+                transform=Affine(GSD_M, 0, WEST_M, 0, -GSD_M, NORTH_M),
                 **profile,
             ) as dataset:
                 dataset.write(bands)

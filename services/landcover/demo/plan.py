@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from landcover.demo.canvas import BARELAND, RANGELAND, WATER, Canvas, Crown, Rect, metres, split
 from landcover.demo.districts import Painter
 from landcover.demo.noise import value_noise
+
+BoolArray = npt.NDArray[np.bool_]
 
 # Those named first are there in every scene that has room for them; the rest follows the weights.
 TOWN = {"residential": 6.0, "works": 1.2, "bare": 0.4, "park": 0.7}
@@ -62,7 +65,7 @@ def _drawn(rng: np.random.Generator, weights: dict[str, float], count: int) -> l
     return head + drawn[len(head) :]
 
 
-def _river(canvas: Canvas, rng: np.random.Generator, view: Rect) -> tuple[np.ndarray, np.ndarray]:
+def _river(canvas: Canvas, rng: np.random.Generator, view: Rect) -> tuple[BoolArray, BoolArray]:
     """Where the river is, and where its banks are (the river included); bool `(height, width)`."""
     height, width = canvas.cover.shape
     u = np.arange(width, dtype=np.float32)
@@ -77,7 +80,7 @@ def _river(canvas: Canvas, rng: np.random.Generator, view: Rect) -> tuple[np.nda
     return away < half[None, :], away < half[None, :] * 1.25 + metres(7)
 
 
-def _plant_banks(painter: Painter, bank: np.ndarray) -> None:
+def _plant_banks(painter: Painter, bank: BoolArray) -> None:
     """Trees and gravel along the river."""
     rows, columns = np.nonzero(bank[::9, ::9])
     for v, u in zip(rows * 9, columns * 9, strict=True):

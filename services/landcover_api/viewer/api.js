@@ -2,8 +2,10 @@
 
 /**
  * @typedef {{value: number, name: string, color: string}} LandCoverClass
- * @typedef {{id: string, bounds: [number, number, number, number], crs: string, gsd_m: number, minzoom: number,
- *   maxzoom: number, attribution?: string | null, error?: string | null}} Scene
+ * @typedef {{id: string, title?: string, bounds?: [number, number, number, number], crs: string, gsd_m: number,
+ *   minzoom: number | null, attribution?: string | null, error?: string | null}} Scene
+ * A scene that cannot be read has no bounds; one with bounds and an error has imagery, but does not suit the
+ * default model.
  * @typedef {{dataset: string, overall_accuracy: number, mean_iou: number}} Metrics
  * @typedef {{name: string, version: string, description?: string, license?: string, classes: LandCoverClass[],
  *   gsd: {min_m: number, max_m: number}, metrics?: Metrics | null}} Model
@@ -14,6 +16,7 @@
  */
 
 const TMS = "WebMercatorQuad";
+const POINT_WAIT_S = 2;
 
 /** Where the API is: the folder of this page, so that it also works below a path of a proxy. */
 export const BASE = new URL(".", document.baseURI).href;
@@ -144,16 +147,16 @@ function withOptions(tileJson, options) {
  * @returns {Promise<PointAnswer>}
  */
 export function fetchPoint(scene, model, { lng, lat }, signal) {
-  const query = new URLSearchParams({ model });
+  const query = new URLSearchParams({ model, wait: String(POINT_WAIT_S) });
   return askJson(`${landcover(scene)}/point/${lng.toFixed(7)},${lat.toFixed(7)}?${query}`, signal);
 }
 
-/** The server's own word on whether it can work: a sentence when it cannot, else null. */
+/** Why nothing is mapped, as far as the server knows: a sentence, or null. */
 export async function fetchTrouble() {
-  try {
-    await ask(`${BASE}readyz`);
-    return null;
-  } catch (error) {
-    return error.message;
+  const document = await fetch(`${BASE}readyz`).then((response) => response.json()).catch(() => null);
+  if (!document) return "The server cannot be reached.";
+  for (const part of ["cache", "broker"]) {
+    if (document[part] && document[part] !== "ok") return `The server's ${part} is ${document[part]}.`;
   }
+  return document.workers?.length === 0 ? "No worker is running to map this." : null;
 }

@@ -31,6 +31,9 @@ export class Panel {
     for (const button of document.querySelectorAll("button[data-copy]")) {
       button.addEventListener("click", () => copy(button, element(button.dataset.copy)));
     }
+    element("addresses").addEventListener("toggle", (event) => {
+      if (event.target.open) event.target.scrollIntoView({ block: "nearest", behavior: "smooth" });
+    });
     element("panel-toggle").addEventListener("click", () => this.#open(!this.isOpen));
     PHONE.addEventListener("change", () => this.#open(!PHONE.matches));
     this.#open(!PHONE.matches);
@@ -59,7 +62,8 @@ export class Panel {
    * @param {import("./api.js").Model[]} models
    */
   offer(scenes, models) {
-    fill(element("scene"), scenes.map((scene) => [scene.id, scene.error ? `${scene.id} (not available)` : scene.id]));
+    const names = scenes.map(({ id, title, bounds }) => [id, (title ?? id) + (bounds ? "" : " (not readable)")]);
+    fill(element("scene"), names);
     fill(element("model"), models.map((model) => [model.name, model.name]));
   }
 
@@ -71,9 +75,9 @@ export class Panel {
   show(state, scene, model) {
     element("scene").value = scene?.id ?? "";
     element("model").value = model?.name ?? "";
-    element("scene-note").textContent = scene && !scene.error ? describeScene(scene) : "";
+    element("scene-note").textContent = scene?.bounds ? describeScene(scene) : "";
     element("model-note").textContent = model ? describeModel(model) : "";
-    element("zoom-to-scene").disabled = !scene;
+    element("zoom-to-scene").disabled = !scene?.bounds;
     element("opacity").value = state.opacity;
     element("opacity-value").textContent = `${state.opacity} %`;
     element("confidence-scale").hidden = state.layer !== "confidence";

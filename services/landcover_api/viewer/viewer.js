@@ -41,7 +41,7 @@ class TileLayer {
    * @param {"imagery" | "landcover"} options.id of the source and of the layer
    * @param {number} options.tileSize
    * @param {number} options.slots requests at once
-   * @param {string} [options.before] the layer it lies under
+   * @param {string[]} options.below the layers it lies under, as far as they are on the map, lowest first
    * @param {Record<string, unknown>} options.paint
    * @param {() => void} options.changed called when tiles or problems change
    */
@@ -77,7 +77,8 @@ class TileLayer {
 
   /** @param {import("./api.js").TileJson} tileJson */
   #add(tileJson) {
-    const { id, tileSize, slots, before, paint, changed } = this.options;
+    const { id, tileSize, slots, below, paint, changed } = this.options;
+    const before = below.find((layer) => this.map.getLayer(layer));
     this.loader = new TileLoader(slots);
     this.loader.addEventListener("progress", changed);
     this.source = `${id}-${++this.#generation}`;
@@ -172,7 +173,7 @@ function start(scenes, catalogue) {
     id: "imagery",
     tileSize: IMAGERY_TILE_PX,
     slots: Number.POSITIVE_INFINITY,
-    before: "outline",
+    below: ["landcover", "outline"],
     paint: { "raster-fade-duration": 150 },
     changed,
   });
@@ -180,7 +181,7 @@ function start(scenes, catalogue) {
     id: "landcover",
     tileSize: LANDCOVER_TILE_PX,
     slots: LANDCOVER_SLOTS,
-    before: "outline",
+    below: ["outline"],
     paint: { "raster-resampling": "nearest", "raster-fade-duration": 0, "raster-opacity": state.opacity / 100 },
     changed,
   });
@@ -196,7 +197,7 @@ function start(scenes, catalogue) {
   panel.offer(scenes, catalogue.models);
   const readout = new Readout(map, () => {
     const shown = scene();
-    return shown && !shown.error && state.model ? { scene: shown, model: state.model } : null;
+    return shown?.bounds && state.model ? { scene: shown, model: state.model } : null;
   });
 
   /** Choose what the address leaves open or names wrongly; a sentence about the latter. */
@@ -217,8 +218,8 @@ function start(scenes, catalogue) {
   function troubles() {
     if (!scenes.length) return "There is no scene to show: start the server with one, for example with --scenes image.tif.";
     if (!catalogue.models.length) return "There is no model to map with: start the server with one, with --models.";
-    const own = [scene()?.error, landcover.trouble, imagery.trouble].find(Boolean);
-    return own ?? unknown;
+    const unreadable = scene()?.bounds ? null : scene()?.error;
+    return unreadable ?? landcover.trouble ?? imagery.trouble ?? unknown;
   }
 
   /** @returns {import("./api.js").View | null} */
@@ -232,20 +233,20 @@ function start(scenes, catalogue) {
   function showImagery() {
     const shown = scene();
     const options = { tilesize: String(IMAGERY_TILE_PX) };
-    return imagery.replace(shown && !shown.error ? (signal) => fetchImagery(shown, options, signal) : null);
+    return imagery.replace(shown?.bounds ? (signal) => fetchImagery(shown, options, signal) : null);
   }
 
   function showLandcover() {
     const shown = view();
     const options = { tilesize: String(LANDCOVER_TILE_PX), wait: String(WAIT_S) };
-    const nothing = !shown || scene()?.error || shown.classes?.length === 0;
+    const nothing = !shown || !scene()?.bounds || shown.classes?.length === 0;
     return landcover.replace(nothing ? null : (signal) => fetchLandcover(shown, options, signal));
   }
 
   /** Bring the whole scene into view, though not further out than its tiles go. @param {boolean} animate */
   function fit(animate) {
     const shown = scene();
-    if (!shown) return;
+    if (!shown?.bounds) return;
     const { left, bottom } = panel.cover;
     const padding = { top: MARGIN_PX, right: MARGIN_PX, left: left + MARGIN_PX, bottom: bottom + MARGIN_PX };
     const camera = map.cameraForBounds(shown.bounds, { padding });
@@ -253,7 +254,7 @@ function start(scenes, catalogue) {
     // MapLibre counts zooms of 512 px tiles, tile matrix sets of 256 px ones.
     const { zoom, ...center } = rounded({
       ...LngLat.convert(camera.center),
-      zoom: Math.max(camera.zoom, shown.minzoom - 1),
+      zoom: Math.max(camera.zoom, (shown.minzoom ?? 0) - 1),
     });
     map.easeTo({ center, zoom, duration: animate ? 500 : 0 });
   }
@@ -262,7 +263,7 @@ function start(scenes, catalogue) {
     panel.show(state, scene(), model());
     const shown = view();
     panel.showAddresses(shown && addresses(shown));
-    document.title = state.scene ? `${state.scene} · Land cover` : "Land cover";
+    document.title = state.scene ? `${scene()?.title ?? state.scene} · Land cover` : "Land cover";
   }
 
   function remember() {
@@ -308,7 +309,7 @@ function start(scenes, catalogue) {
 
 /** The edge of a scene, so that it can be found even where no tile is drawn. @param {import("./api.js").Scene | undefined} scene */
 function outlineOf(scene) {
-  if (!scene) return { type: "FeatureCollection", features: [] };
+  if (!scene?.bounds) return { type: "FeatureCollection", features: [] };
   const [west, south, east, north] = scene.bounds;
   const ring = [[west, south], [east, south], [east, north], [west, north], [west, south]];
   return { type: "Feature", properties: {}, geometry: { type: "LineString", coordinates: ring } };
