@@ -37,7 +37,8 @@ lists = {'core': project['dependencies'], **project['optional-dependencies']}; \
 [pathlib.Path(f'/opt/build/{name}.txt').write_text('\n'.join(lists[name])) for name in lists]"
 # `add LAYER ARGUMENTS OF pip install…` installs into /opt/landcover, drops the packages' own tests and C++ headers,
 # compiles what is new, and leaves what is new under /out/LAYER.
-# Bytecode with the hash of its source stays valid whatever a builder or a registry does to the times of files.
+# Bytecode with the hash of its source stays valid whatever a builder or a registry does to the times of files; a file
+# that does not compile is for a newer Python (torch ships some).
 RUN printf '%s\n' '#!/bin/sh' 'set -eu' \
     'layer=/out/$1; shift' \
     'stamp=$(mktemp)' \
@@ -48,7 +49,7 @@ RUN printf '%s\n' '#!/bin/sh' 'set -eu' \
     'find "$site" -depth -type d \( -name tests -o -name test \) -exec rm -rf {} +' \
     'rm -rf "$site"/torch/include' \
     'find "$site" -name "*.py" -newer "$stamp" \' \
-    '  | /opt/landcover/bin/python -m compileall -q --invalidation-mode unchecked-hash -i -' \
+    '  | /opt/landcover/bin/python -m compileall -qq --invalidation-mode unchecked-hash -i - || true' \
     'mkdir -p "$layer"' \
     'cd / && find opt/landcover -newer "$stamp" ! -type d -print0 \' \
     '  | tar --create --null --no-recursion --files-from - | tar --extract --directory "$layer"' \

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import unquote, urlsplit
@@ -73,10 +73,8 @@ def image_server() -> Iterator[ImageServer]:
             self.close_connection = self.close_connection or fault is not None
 
         def handle(self) -> None:
-            try:
+            with suppress(OSError):  # the client went away
                 super().handle()
-            except OSError:
-                pass  # the client went away
 
         def log_message(self, *_: object) -> None:
             pass

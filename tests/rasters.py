@@ -37,6 +37,8 @@ def write_tif(
     """Write `(height, width, bands)` as a GeoTIFF, by default tiled by 64 px."""
     height, width, count = pixels.shape
     options: dict[str, Any] = {"tiled": True, "blockxsize": 64, "blockysize": 64} | profile
+    if not options["tiled"]:
+        del options["blockxsize"]  # strips are as wide as the image
     if count in (3, 4) and pixels.dtype == np.uint8:
         options.setdefault("photometric", "RGB")
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_TIFF_OVR_BLOCKSIZE=64):

@@ -17,11 +17,11 @@ def train(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "train",
         help="train the demonstration model",
-        description="Train a small U-Net on drawn scenes and on labelled tiles. It is measured on scenes "
-        "it has not seen, then goes on with all of them; the model that is kept carries the earlier figures.",
+        description="Train a small U-Net on drawn scenes and on labelled tiles. Its accuracy is "
+        "measured on scenes that it has not learnt from, and goes into the model's contract.",
         epilog="the shipped model, start to end (about 20 minutes on two cores):\n"
         "  landcover train --data ../shared/data/dubai --out runs/demo\n"
-        "  landcover export runs/demo/final.pt --image ../shared/data/scenes/dubai_tile8.tif \\\n"
+        "  landcover export runs/demo/model.pt --image ../shared/data/scenes/dubai_tile8.tif \\\n"
         "      --out services/landcover/models/landcover-demo.onnx\n\n"
         "a shorter run with another recipe (runs/demo/config.yaml shows every key):\n"
         "  echo 'steps: 200' > short.yaml\n"
@@ -42,9 +42,9 @@ def evaluate(subparsers: Any) -> None:
         description="Map labelled images block by block, as serving does, and print overall accuracy (OA), average "
         "accuracy (AA: mean recall), mean intersection over union (mIoU) and the confusion matrix. Pixels "
         "labelled 0 are left out; the means are over the classes that the labels hold.",
-        epilog="the validated model on the scenes it has not seen, and on a drawn one:\n"
-        "  landcover evaluate runs/demo/validated.pt --data ../shared/data/dubai --tiles 1 3\n"
-        "  landcover evaluate runs/demo/validated.pt --drawn 900",
+        epilog="the shipped model on the scenes it has not seen, and on a drawn one:\n"
+        "  landcover evaluate runs/demo/model.pt --data ../shared/data/dubai --tiles 1 3\n"
+        "  landcover evaluate runs/demo/model.pt --drawn 900",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", type=Path, help="an ONNX file, or a checkpoint of landcover train")
@@ -66,7 +66,7 @@ def export(subparsers: Any) -> None:
         description="Write a checkpoint as one ONNX file with its contract: uint8 pixels in, classes and confidence "
         "out. The file is checked against torch pixel by pixel and is not left behind when they differ.",
         epilog="a model of landcover train:\n"
-        "  landcover export runs/demo/final.pt --out landcover-demo.onnx\n\n"
+        "  landcover export runs/demo/model.pt --out landcover-demo.onnx\n\n"
         "OpenEarthMap's published U-Net (a state dict, keys with or without 'module.'):\n"
         "  landcover export u-efficientnet-b4.pth --network openearthmap-b4 --name oem-b4 \\\n"
         "      --gsd 0.25 0.5 --window 1280 --halo 128 --image my_ortho.tif --out oem-b4.onnx\n\n"
@@ -105,8 +105,8 @@ def _train(arguments: argparse.Namespace) -> int:
     from landcover_export.train import read_config, train
 
     console = Console()
-    final = train(read_config(arguments.config), arguments.data, arguments.out, console)
-    console.print(f"wrote {final}; next: landcover export {final} --out MODEL.onnx")
+    checkpoint = train(read_config(arguments.config), arguments.data, arguments.out, console)
+    console.print(f"wrote {checkpoint}; next: landcover export {checkpoint} --out MODEL.onnx")
     return 0
 
 

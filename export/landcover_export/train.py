@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -36,15 +35,15 @@ class TrainConfig(BaseModel):
 
     network: NetworkConfig = NetworkConfig()
     train_tiles: tuple[int, ...] = (4, 5, 7, 8)
-    """Real scenes that the validated model learns from."""
+    """Real scenes to learn from."""
     holdout_tiles: tuple[int, ...] = (1, 3)
-    """Real scenes it is measured on. {1,3}, {4,7,8} and {5} overlap on the ground and must stay together."""
+    """Real scenes to be measured on. {1,3}, {4,7,8} and {5} overlap on the ground and must stay together."""
     drawn_seeds: int = Field(default=48, ge=1)
     """Number of drawn scenes to learn from."""
     first_drawn_seed: int = 1000
     drawn_side_px: int = 1280
     holdout_drawn_seed: int = 900
-    """Seed of the drawn scene that the validated model is measured on."""
+    """Seed of the drawn scene to be measured on."""
     crop_px: Annotated[int, Field(multiple_of=32)] = 256
     real_zoom: tuple[float, float] = (0.6, 1.4)
     """Image pixels per crop pixel; the real scenes have about 1 m."""
@@ -52,13 +51,9 @@ class TrainConfig(BaseModel):
     """Image pixels per crop pixel; drawn scenes have 0.5 m."""
     batch: Annotated[int, Field(ge=2, multiple_of=2)] = 8
     steps: Annotated[int, Field(ge=1)] = 800
-    """Steps of the model that is measured, from the ImageNet start."""
-    final_steps: Annotated[int, Field(ge=1)] = 400
-    """Further steps, on all real scenes, of the model that is kept."""
+    """Batches, from the ImageNet start."""
     learning_rate: float = 2e-3
     """Peak of the one-cycle schedule."""
-    final_learning_rate: float = 1e-3
-    """Peak during the further steps."""
     weight_decay: float = 1e-2
     seed: int = 1
     threads: int = 2
@@ -84,11 +79,9 @@ def read_config(path: Path | None) -> TrainConfig:
 
 
 def train(config: TrainConfig, data: Path, out: Path, console: Console) -> Path:
-    """Train on some real scenes, measure on the others, then go on with all of them.
+    """Train on some real scenes and on drawn ones, measure on others; returns the checkpoint's path.
 
-    `out` receives `config.yaml`, `validated.pt` (has not seen the held-out scenes, carries its own figures) and
-    `final.pt` (went on from there with all real scenes, carries the figures of `validated.pt`). Returns the path
-    of the latter.
+    `out` receives `config.yaml` and `model.pt`, which carries its figures and what it learnt from.
     """
     torch.set_num_threads(config.threads)
     out.mkdir(parents=True, exist_ok=True)
@@ -105,32 +98,18 @@ def train(config: TrainConfig, data: Path, out: Path, console: Console) -> Path:
     torch.manual_seed(config.seed)
     network = build_network(config.network)
     load_imagenet_encoder(network, config.network)
-    fit(network, config, learnt, drawn, console=console, title="training")
-    checkpoint = Checkpoint(
-        config=config.network,
-        network=network,
-        training_data=_sources(seeds, config.train_tiles),
-        metrics=measure(network, config, held_out, console),
+    fit(network, config, learnt, drawn, console)
+    path = out / "model.pt"
+    save_checkpoint(
+        Checkpoint(
+            config=config.network,
+            network=network,
+            training_data=_sources(seeds, config.train_tiles),
+            metrics=measure(network, config, held_out, console),
+        ),
+        path,
     )
-    save_checkpoint(checkpoint, out / "validated.pt")
-    return train_on(checkpoint, config, [*learnt, *held_out], drawn, out, console)
-
-
-def train_on(
-    checkpoint: Checkpoint,
-    config: TrainConfig,
-    real: Sequence[LabelledImage],
-    drawn: Sequence[LabelledImage],
-    out: Path,
-    console: Console,
-) -> Path:
-    """Go on from the measured `checkpoint` with all real scenes; writes and returns `final.pt` in `out`."""
-    fit(checkpoint.network, config, real, drawn, further=True, console=console, title="training on all scenes")
-    seeds = range(config.first_drawn_seed, config.first_drawn_seed + config.drawn_seeds)
-    everything = _sources(seeds, sorted({*config.train_tiles, *config.holdout_tiles}))
-    final = out / "final.pt"
-    save_checkpoint(replace(checkpoint, training_data=everything), final)
-    return final
+    return path
 
 
 def measure(network: nn.Module, config: TrainConfig, held_out: Sequence[LabelledImage], console: Console) -> Metrics:
@@ -145,8 +124,7 @@ def measure(network: nn.Module, config: TrainConfig, held_out: Sequence[Labelled
         console.print(f"{name}: OA {each.overall:.3f}, AA {each.average:.3f}, mIoU {each.mean_iou:.3f}")
     tiles = ", ".join(map(str, config.holdout_tiles))
     return Accuracy(confusion=total).as_metrics(
-        f"pooled: MBRSC Dubai scenes {tiles} and drawn scene {config.holdout_drawn_seed}, measured before the "
-        "training went on with all real scenes"
+        f"pooled: MBRSC Dubai scenes {tiles} and drawn scene {config.holdout_drawn_seed}, none of them trained on"
     )
 
 
@@ -155,21 +133,14 @@ def fit(
     config: TrainConfig,
     real: Sequence[LabelledImage],
     drawn: Sequence[LabelledImage],
-    *,
     console: Console,
-    title: str,
-    further: bool = False,
 ) -> None:
     """Train `network` in place by one cycle of the learning rate; it ends in evaluation mode.
-
-    `further` takes the steps, the learning rate and other crops of the second stage.
 
     Raises:
         InvalidConfiguration: the loss is no number any more.
     """
-    steps = config.final_steps if further else config.steps
-    learning_rate = config.final_learning_rate if further else config.learning_rate
-    rng = np.random.default_rng(config.seed + int(further))
+    rng = np.random.default_rng(config.seed)
     network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     pools = (
         (real, CropSampler(side_px=config.crop_px, zoom=config.real_zoom)),
@@ -179,12 +150,12 @@ def fit(
     target_of[list(config.network.channel_values)] = torch.arange(len(config.network.channel_values))
     loss_of = nn.CrossEntropyLoss(class_weights(real, drawn, config.network.channel_values), ignore_index=IGNORED)
     fused = FusedSegmentation(network, config.network)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, steps, pct_start=0.15)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, config.steps, pct_start=0.15)
     mean_loss = float("nan")
     with Progress(console=console) as progress:
-        task = progress.add_task(title, total=steps)
-        for step in range(steps):
+        task = progress.add_task("training", total=config.steps)
+        for step in range(config.steps):
             crops = [sampler.sample(pool, rng) for pool, sampler in pools for _ in range(config.batch // 2)]
             images = torch.from_numpy(np.stack([image for image, _ in crops]))
             labels = torch.from_numpy(np.stack([label for _, label in crops]))
@@ -200,7 +171,7 @@ def fit(
             if not np.isfinite(value):
                 raise InvalidConfiguration(f"The loss is {value} at step {step}; lower the learning rate.")
             mean_loss = value if step == 0 else 0.98 * mean_loss + 0.02 * value
-            progress.update(task, advance=1, description=f"{title}, loss {mean_loss:.3f}")
+            progress.update(task, advance=1, description=f"training, loss {mean_loss:.3f}")
     network.eval()
 
 

@@ -15,6 +15,7 @@ import httpx
 import morecantile
 import numpy as np
 import pytest
+
 from onnx_models import pixel_contract, write_pixel_model
 from running import Service, start_service
 
@@ -177,21 +178,22 @@ def test_without_its_cache_the_api_says_so(slow_service: Service) -> None:
 
 def test_a_block_that_kills_its_worker_is_set_aside(demo_scene: Path, tmp_path: Path) -> None:
     """Each attempt outlasts the hard limit, so the watchdog ends the process; after two the block is refused."""
-    hanging = write_pixel_model(tmp_path / "hanging.onnx", pixel_contract("hanging"), busy_loops=1500)
+    hanging = write_pixel_model(tmp_path / "hanging.onnx", pixel_contract("hanging"), busy_loops=500)
     service = start_service(
         tmp_path / "state",
         scenes=[demo_scene],
         models=[hanging],
-        LANDCOVER_WORKER_HARD_LIMIT_S="1",
+        LANDCOVER_WORKER_HARD_LIMIT_S="0.5",
         LANDCOVER_WORKER_THREADS="1",
         LANDCOVER_WORKER_MAX_ATTEMPTS="2",
     )
     supervisor = Supervisor(service)
     try:
-        url = middle_tile(service, zoom=19)
         with service.client as client:
-            response = client.get(url, params={"wait": 60})
-        assert response.status_code == 502, response.text
+            west, south, east, north = client.get(f"/scenes/{service.scene}").json()["bounds"]
+            point = f"/scenes/{service.scene}/landcover/point/{(west + east) / 2},{(south + north) / 2}"
+            response = client.get(point, params={"wait": 60})  # one block
+        assert response.status_code == 502
         assert "was set aside" in response.json()["detail"]
         assert service.broker.hlen("landcover:dead") >= 1
     finally:

@@ -38,15 +38,18 @@ class Batcher:
         self._thread = threading.Thread(target=self._loop, name=f"batcher-{name}", daemon=True)
         self._thread.start()
 
-    def infer(self, image: UInt8Array, timeout_s: float) -> tuple[UInt8Array, UInt8Array]:
-        """Class values and confidence `(height, width)` of one window `(height, width, 3)`; waits for its turn."""
+    def infer(self, image: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
+        """Class values and confidence `(height, width)` of one window `(height, width, 3)`; waits for its turn.
+
+        Without a limit of its own: a network that hangs is ended with its process (`supervision`).
+        """
         waiting = _Waiting(image)
         with self._changed:
             if self._closed:
                 raise RuntimeError("the batcher is closed")
             self._waiting.append(waiting)
             self._changed.notify()
-        return waiting.result.result(timeout_s)
+        return waiting.result.result()
 
     def close(self) -> None:
         """Finish what waits, then stop."""

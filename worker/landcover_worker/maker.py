@@ -36,7 +36,7 @@ class Network(Protocol):
     def model(self) -> ModelFile:
         """The file it was loaded from."""
 
-    def infer(self, image: UInt8Array, timeout_s: float) -> tuple[UInt8Array, UInt8Array]:
+    def infer(self, image: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
         """Class values and confidence `(height, width)` of a window `(height, width, 3)`."""
 
 
@@ -50,7 +50,6 @@ class BlockMaker:
         in_hand: BlocksInHand,
         network_of: Callable[[str], Network | None],
         read: ReadSettings,
-        hard_limit_s: float,
         max_attempts: int,
     ) -> None:
         self._desk = desk
@@ -58,7 +57,6 @@ class BlockMaker:
         self._network_of = network_of
         self._read = read
         self._reader = SceneReader(read)
-        self._hard_limit_s = hard_limit_s
         self._max_attempts = max_attempts
         self._describe = lru_cache(maxsize=1024)(self._described)
         self._describing: dict[SceneSource, threading.Lock] = {}
@@ -108,7 +106,9 @@ class BlockMaker:
         """
         network = self._network_of(task.digest)
         if network is None:
-            raise Unavailable(f"This worker has no model {task.digest}; give workers the API's models (LANDCOVER_MODELS).")
+            raise Unavailable(
+                f"This worker has no model {task.digest}; give workers the API's models (LANDCOVER_MODELS)."
+            )
         contract = network.model.contract
         with self._describing.setdefault(task.source, threading.Lock()):  # one slow server holds up no other scene
             scene = self._describe(task.source, task.version)
@@ -119,7 +119,7 @@ class BlockMaker:
         with _stage("read"):
             window = self._reader.read(scene, grid, index, contract.halo_px)
         if window.valid.any():
-            classes, confidence = network.infer(window.image, self._hard_limit_s)
+            classes, confidence = network.infer(window.image)
             inner = slice(contract.halo_px, contract.halo_px + contract.block_px)
             classes = np.where(window.valid, classes[inner, inner], 0).astype(np.uint8)
             confidence = np.where(window.valid, confidence[inner, inner], 0).astype(np.uint8)

@@ -32,11 +32,9 @@ class LoadedNetwork:
         self.max_batch = session.max_batch
         self._batcher = Batcher(session.run, session.max_batch, model.name)
 
-    def infer(
-        self, image: npt.NDArray[np.uint8], timeout_s: float
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    def infer(self, image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """Class values and confidence `(height, width)` of a window `(height, width, 3)`."""
-        return self._batcher.infer(image, timeout_s)
+        return self._batcher.infer(image)
 
     def close(self) -> None:
         """Stop the batching thread."""

@@ -47,7 +47,6 @@ def run(settings: WorkerSettings) -> int:
         in_hand=BlocksInHand(desk, settings.hard_limit_s),
         network_of=networks.get,
         read=read,
-        hard_limit_s=settings.hard_limit_s,
         max_attempts=settings.max_attempts,
     )
     app = make_celery(broker_settings.broker_url)
