@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from landcover import __version__
-from landcover.commands import models, up
+from landcover.commands import bench, models, up
 from landcover.errors import LandcoverError
 from landcover.logs import configure_logging
 
@@ -54,6 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     up.add_parser(subparsers)
     models.add_parser(subparsers)
+    bench.add_parser(subparsers)
     for entry in sorted(entry_points(group="landcover.commands"), key=lambda each: each.name):
         _load(entry, subparsers)
     return parser

@@ -120,7 +120,7 @@ class LocalService:
             for child in self.children:
                 if child.process is not None and child.process.poll() is not None:
                     raise InvalidConfiguration(
-                        f"The {child.name} process ended with status {child.process.returncode} instead of becoming ready."
+                        f"The {child.name} process ended (status {child.process.returncode}) instead of becoming ready."
                     )
             if time.monotonic() > deadline:
                 raise Unavailable(f"The service is not ready after {timeout_s:.0f} s; the log above may say why.")
@@ -212,7 +212,7 @@ def check_port(host: str, port: int) -> None:
 def readiness(address: str) -> dict[str, Any]:
     """What `/readyz` says; empty while there is no answer."""
     try:
-        with urllib.request.urlopen(f"{address}/readyz", timeout=2) as response:  # noqa: S310
+        with urllib.request.urlopen(f"{address}/readyz", timeout=2) as response:
             document: dict[str, Any] = json.load(response)
             return document
     except (urllib.error.URLError, OSError, ValueError):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import jinja2
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.templating import Jinja2Templates
 from titiler.core.factory import TMSFactory
@@ -17,7 +16,7 @@ from landcover.catalog import load_models, load_scenes
 from landcover.connections import connect_async
 from landcover.queue import make_celery
 from landcover.settings import BrokerSettings, CacheSettings, CatalogSettings, ReadSettings
-from landcover_api import catalogue, health, metrics
+from landcover_api import catalogue, health
 from landcover_api.blocks import BlockService
 from landcover_api.errors import add_exception_handlers
 from landcover_api.extents import TILE_MATRIX_SETS
@@ -25,9 +24,11 @@ from landcover_api.imagery import PREFIX as IMAGERY_PREFIX
 from landcover_api.imagery import imagery_router
 from landcover_api.landcover import PENDING_HEADER, LandCoverFactory
 from landcover_api.map_page import map_page_router
+from landcover_api.metrics import MeasureMiddleware
 from landcover_api.settings import ApiSettings
 from landcover_api.state import ApiState
 from landcover_api.wakeups import Wakeups
+from landcover_api.warm import WarmTileMiddleware, WarmTiles
 
 LANDCOVER_PREFIX = "/scenes/{scene}/landcover"
 CONFORMS_TO = (
@@ -73,6 +74,7 @@ def create_app(
             broker=queue,
             blocks=BlockService(store, queue, celery, wakeups, max_missing=api.max_missing_blocks),
             cache_ttl_s=cache.cache_ttl_s,
+            warm=WarmTiles(),
         )
         try:
             yield
@@ -88,6 +90,8 @@ def create_app(
         description="Land cover from aerial imagery, on demand, as map tiles and statistics.",
         lifespan=lifespan,
     )
+    app.add_middleware(WarmTileMiddleware)
+    app.add_middleware(MeasureMiddleware)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=list(api.cors_origins),
@@ -97,7 +101,6 @@ def create_app(
         max_age=86400,
     )
     add_exception_handlers(app)
-    _measure(app)
     templates = Jinja2Templates(
         env=jinja2.Environment(
             autoescape=True,
@@ -121,16 +124,3 @@ def create_app(
         return {"conformsTo": list(CONFORMS_TO)}
 
     return app
-
-
-def _measure(app: FastAPI) -> None:
-    """Count and time requests by route: the route's pattern, never the address, so labels stay few."""
-
-    @app.middleware("http")
-    async def measure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        begin = time.perf_counter()
-        response = await call_next(request)
-        route = getattr(request.scope.get("route"), "path", "other")
-        metrics.REQUESTS.labels(route, response.status_code).inc()
-        metrics.SECONDS.labels(route).observe(time.perf_counter() - begin)
-        return response

@@ -10,8 +10,9 @@ from fastapi import APIRouter, Request
 from landcover.contract import ModelFile
 from landcover.errors import LandcoverError
 from landcover.scene import Scene, SceneSource, public_location
+from landcover_api.cover import land_cover
 from landcover_api.reader import LandCoverReader
-from landcover_api.state import ApiState, SceneId, State, land_cover
+from landcover_api.state import ApiState, SceneId, State
 
 router = APIRouter()
 

@@ -3,44 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from landcover import block
-from landcover.block import Layer
 from landcover.errors import RequestTooLarge
 from landcover_api import statistics
 from landcover_api.blocks import Fetched
-from landcover_api.rendering import ImageFormat, Picture, colors_of, render
+from landcover_api.cover import LandCover
+from landcover_api.rendering import Picture, Rendering, colors_of, render
 from landcover_api.sampling import Extent, Sampling, sample
-from landcover_api.state import ApiState, LandCover
-
-RENDER_VERSION = 1
-"""Part of a rendered tile's key and ETag: raise it when the same blocks would be drawn differently."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rendering:
-    """How pixels are shown: what a client chooses beside the place."""
-
-    layer: Layer
-    only: tuple[int, ...] | None
-    """Class values to show; None for all."""
-    tilesize: int
-    format: ImageFormat
-
-    @property
-    def key(self) -> str:
-        """For cache keys: two renderings with the same key have the same bytes."""
-        only = "all" if self.only is None else ",".join(map(str, self.only))
-        return f"r{RENDER_VERSION}:{self.layer}:{only}:{self.tilesize}:{self.format}"
-
-    @property
-    def layers(self) -> tuple[Layer, ...]:
-        """The layers that must be read: a filter needs the class map whatever is shown."""
-        return ("class",) if self.layer == "class" else ("class", "confidence")
+from landcover_api.state import ApiState
 
 
 async def draw(

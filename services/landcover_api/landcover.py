@@ -7,8 +7,6 @@ own, since a request may have to wait for blocks, and thousands may wait at once
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
@@ -27,15 +25,15 @@ from landcover.block import Layer
 from landcover.errors import InvalidRequest, NotFound, Pending, RequestTooLarge
 from landcover.geodesy import WGS84, transformer
 from landcover.grid import BlockIndex
-from landcover.keys import tile_key
 from landcover_api import metrics, statistics
-from landcover_api.drawing import Rendering, draw, region_statistics
+from landcover_api.drawing import draw, region_statistics
 from landcover_api.extents import TILE_MATRIX_SETS, box_extent, check_tile, tile_extent, tile_matrix_set, tms_crs
 from landcover_api.reader import LandCoverReader
-from landcover_api.rendering import ImageFormat
+from landcover_api.rendering import ImageFormat, Rendering
 from landcover_api.sampling import sample
 from landcover_api.settings import MAX_WAIT_S
 from landcover_api.state import ApiState, LandCoverParam, State, get_land_cover
+from landcover_api.warm import TileSet, etag, matches
 
 PENDING_HEADER = "Landcover-Pending"
 Wait = Annotated[
@@ -46,7 +44,7 @@ Strict = Annotated[bool, Query(description="Answer 503 instead of an unfinished 
 LayerParam = Annotated[Layer, Query(description="Class map, or the model's confidence in it.")]
 
 
-def class_filter(
+async def class_filter(
     cover: LandCoverParam,
     classes: Annotated[str | None, Query(description="Class values to show, such as `4,8`.")] = None,
 ) -> tuple[int, ...] | None:
@@ -117,21 +115,11 @@ class LandCoverFactory(TilerFactory):
             tms = tile_matrix_set(tileMatrixSetId)
             check_tile(tms, z, x, y)
             rendering = Rendering(layer=layer, only=only, tilesize=int(tilesize), format=format)
-            key = tile_key(
-                scene=cover.scene.id,
-                version=cover.scene.version,
-                digest=cover.model.digest,
-                tms=tileMatrixSetId,
-                z=z,
-                x=x,
-                y=y,
-                rendering=rendering.key,
-            )
-            headers = {
-                "Cache-Control": f"public, max-age={state.settings.tile_max_age_s}",
-                "ETag": f'"{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}"',
-            }
-            if _matches(request.headers.get("if-none-match"), headers["ETag"]):
+            tiles = TileSet(cover=cover, tms=tileMatrixSetId, rendering=rendering)
+            state.warm.remember(request.scope, tiles)
+            key = tiles.key(z, x, y)
+            headers = {"Cache-Control": f"public, max-age={state.settings.tile_max_age_s}", "ETag": etag(key)}
+            if matches(request.headers.get("if-none-match"), headers["ETag"]):
                 return Response(status_code=304, headers=headers)  # only a finished tile ever had this ETag
             if (data := await state.cache.get(key)) is not None:
                 metrics.TILES.labels("cache").inc()
@@ -271,11 +259,14 @@ class LandCoverFactory(TilerFactory):
             wait: Wait = None,
         ) -> dict[str, Any]:
             col, row = ~cover.grid.transform @ transformer(WGS84, cover.grid.crs).transform(lon, lat)
+            answer: dict[str, Any] = {"coordinates": [lon, lat], "value": 0, "name": "unknown", "color": None}
             if not (0 <= col < cover.grid.width_px and 0 <= row < cover.grid.height_px):
-                raise NotFound(
-                    f"{lon}, {lat} (longitude, latitude) lies outside scene '{cover.scene.id}', which has the bounds "
-                    f"{', '.join(f'{edge:.5f}' for edge in cover.scene.bounds_wgs84)}."
-                )
+                if strict:
+                    raise NotFound(
+                        f"{lon}, {lat} (longitude, latitude) lies outside scene '{cover.scene.id}', whose bounds are "
+                        f"{', '.join(f'{edge:.5f}' for edge in cover.scene.bounds_wgs84)}."
+                    )
+                return answer | {"confidence": 0.0, "pending": False}
             side = cover.grid.block_px
             index = BlockIndex(int(row) // side, int(col) // side)
             fields = [block.field("class", 0), block.field("confidence", 0)]
@@ -283,7 +274,6 @@ class LandCoverFactory(TilerFactory):
             fetched = await state.blocks.fetch(cover.blocks, [index], fields, wait_s=wait_s)
             for error in fetched.failed.values():
                 raise error
-            answer: dict[str, Any] = {"coordinates": [lon, lat], "value": None, "name": None, "color": None}
             if index in fetched.found:
                 at = int(row) % side, int(col) % side
                 value, confidence = (int(block.decode(data, side)[at]) for data in fetched.found[index])
@@ -300,7 +290,7 @@ class LandCoverFactory(TilerFactory):
                 raise Pending("The block under this point is being mapped; ask again.")
             response.headers["Cache-Control"] = f"public, max-age={state.settings.pending_max_age_s}"
             response.headers[PENDING_HEADER] = "1"
-            return answer | {"confidence": None, "pending": True}
+            return answer | {"value": None, "name": None, "confidence": None, "pending": True}
 
 
 def _unfinished(state: ApiState, data: bytes, missing: int, image_format: ImageFormat, *, strict: bool) -> Response:
@@ -312,13 +302,6 @@ def _unfinished(state: ApiState, data: bytes, missing: int, image_format: ImageF
         PENDING_HEADER: str(missing),
     }
     return Response(data, media_type=image_format.media_type, headers=headers)
-
-
-def _matches(if_none_match: str | None, etag: str) -> bool:
-    """Whether `If-None-Match` names `etag` (RFC 9110, weak comparison)."""
-    if if_none_match is None:
-        return False
-    return if_none_match.strip() == "*" or etag in re.split(r"\s*,\s*", if_none_match.replace("W/", "").strip())
 
 
 def _image_options(summary: str) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 from prometheus_client import Counter, Gauge, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 REQUESTS = Counter("landcover_api_requests_total", "Requests by route and status.", ["route", "status"])
 SECONDS = Histogram(
@@ -15,3 +18,31 @@ TILES = Counter("landcover_api_tiles_total", "Tiles by where they came from.", [
 BLOCKS = Counter("landcover_api_blocks_total", "Blocks looked up in the cache, by outcome.", ["outcome"])
 QUEUED = Counter("landcover_api_blocks_queued_total", "Block tasks sent to workers.")
 WAITING = Gauge("landcover_api_requests_waiting", "Requests that wait for blocks.")
+
+
+class MeasureMiddleware:
+    """Counts and times requests by route: the route's pattern, never the address, so labels stay few."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begin = time.perf_counter()
+        status = 500
+
+        async def note_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note_status)
+        finally:
+            route = getattr(scope.get("route"), "path", "warm tile" if status in (200, 304) else "other")
+            REQUESTS.labels(route, status).inc()
+            SECONDS.labels(route).observe(time.perf_counter() - begin)

@@ -11,7 +11,7 @@ from rio_tiler.constants import WEB_MERCATOR_TMS
 from rio_tiler.io.base import SpatialMixin
 from rio_tiler.models import Info
 
-from landcover_api.state import LandCover
+from landcover_api.cover import LandCover
 
 ON_DEMAND_BLOCKS = 64
 """The tiles of the lowest advertised zoom touch no more blocks than this."""

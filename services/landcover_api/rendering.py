@@ -42,6 +42,9 @@ _MEDIA_TYPES = {
     ImageFormat.NPY: "application/x-binary",
 }
 
+RENDER_VERSION = 1
+"""Part of a rendered tile's key and ETag: raise it when the same blocks would be drawn differently."""
+
 # Viridis at eight steps (van der Walt & Smith 2015): even to the eye, and to colour-blind eyes.
 _VIRIDIS = ("#440154", "#46327e", "#365c8d", "#277f8e", "#1fa187", "#4ac16d", "#a0da39", "#fde725")
 
@@ -55,6 +58,28 @@ class Picture:
     colors: UInt8Array
     """RGBA of each value, `(256, 4)`."""
     extent: Extent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendering:
+    """How pixels are shown: what a client chooses beside the place."""
+
+    layer: Layer
+    only: tuple[int, ...] | None
+    """Class values to show; None for all."""
+    tilesize: int
+    format: ImageFormat
+
+    @property
+    def key(self) -> str:
+        """For cache keys: two renderings with the same key have the same bytes."""
+        only = "all" if self.only is None else ",".join(map(str, self.only))
+        return f"r{RENDER_VERSION}:{self.layer}:{only}:{self.tilesize}:{self.format}"
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers that must be read: a filter needs the class map whatever is shown."""
+        return ("class",) if self.layer == "class" else ("class", "confidence")
 
 
 def render(picture: Picture, image_format: ImageFormat) -> bytes:

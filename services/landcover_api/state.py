@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Annotated, cast
 
 from fastapi import Depends, Path, Query, Request
 from redis.asyncio import Redis
 
 from landcover.catalog import ModelCatalog, SceneCatalog
-from landcover.contract import ModelFile
-from landcover.grid import Grid, grid_for
 from landcover.scene import Scene
-from landcover_api.blocks import BlockService, BlockSet
+from landcover_api.blocks import BlockService
+from landcover_api.cover import LandCover, land_cover
 from landcover_api.settings import ApiSettings
+from landcover_api.warm import WarmTiles
 
 
 @dataclass(kw_only=True)
@@ -29,6 +28,7 @@ class ApiState:
     broker: Redis
     blocks: BlockService
     cache_ttl_s: int
+    warm: WarmTiles
 
     async def scene(self, scene_id: str) -> Scene:
         """The scene as it is now; a file's header or a server is asked off the event loop."""
@@ -37,42 +37,13 @@ class ApiState:
         return await asyncio.to_thread(self.scenes.scene, scene_id)
 
 
-def get_state(request: Request) -> ApiState:
+async def get_state(request: Request) -> ApiState:
     """The state of the application that answers `request`."""
     return cast(ApiState, request.app.state.landcover)
 
 
 State = Annotated[ApiState, Depends(get_state)]
 SceneId = Annotated[str, Path(description="A scene's id, as in GET /scenes.")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LandCover:
-    """A scene as one model maps it: what a land-cover address names."""
-
-    scene: Scene
-    model: ModelFile
-    grid: Grid
-
-    @property
-    def blocks(self) -> BlockSet:
-        """Its blocks in the cache and in tasks."""
-        return BlockSet(
-            source=self.scene.source,
-            version=self.scene.version,
-            digest=self.model.digest,
-            decimation=self.grid.decimation,
-        )
-
-
-@lru_cache(maxsize=1024)
-def land_cover(scene: Scene, model: ModelFile) -> LandCover:
-    """The land cover of `scene` by `model`.
-
-    Raises:
-        SceneTooCoarse: the model was not trained for such pixels.
-    """
-    return LandCover(scene=scene, model=model, grid=grid_for(scene, model.contract))
 
 
 async def get_land_cover(

@@ -1,0 +1,40 @@
+"""A scene as one model maps it: what a land-cover address names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from landcover.contract import ModelFile
+from landcover.grid import Grid, grid_for
+from landcover.scene import Scene
+from landcover_api.blocks import BlockSet
+
+
+@dataclass(frozen=True, kw_only=True)
+class LandCover:
+    """A scene as one model maps it: what a land-cover address names."""
+
+    scene: Scene
+    model: ModelFile
+    grid: Grid
+
+    @property
+    def blocks(self) -> BlockSet:
+        """Its blocks in the cache and in tasks."""
+        return BlockSet(
+            source=self.scene.source,
+            version=self.scene.version,
+            digest=self.model.digest,
+            decimation=self.grid.decimation,
+        )
+
+
+@lru_cache(maxsize=1024)
+def land_cover(scene: Scene, model: ModelFile) -> LandCover:
+    """The land cover of `scene` by `model`.
+
+    Raises:
+        SceneTooCoarse: the model was not trained for such pixels.
+    """
+    return LandCover(scene=scene, model=model, grid=grid_for(scene, model.contract))

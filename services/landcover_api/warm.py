@@ -1,0 +1,137 @@
+"""The short way for finished tiles: from the address to the cached bytes, before any routing or validation.
+
+The first request for a tile of some rendering (scene, model, layer, format, …) takes the long way through the
+routes, which validate it and leave the rendering here. Every later address that differs in z, x and y only is
+answered by one look into the cache. Whatever is not there takes the long way again, so nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from starlette._utils import get_route_path
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from landcover.catalog import SceneCatalog
+from landcover.errors import LandcoverError
+from landcover.keys import tile_key
+from landcover_api import metrics
+from landcover_api.cover import LandCover
+from landcover_api.rendering import Rendering
+
+if TYPE_CHECKING:
+    from landcover_api.state import ApiState
+
+_MAX_RENDERINGS = 4096
+_TILE_PATH = re.compile(r"/scenes/([^/]+)/landcover/tiles/([^/]+)/(\d{1,2})/(\d{1,9})/(\d{1,9})(?:\.(\w+))?")
+
+Address = tuple[str, str, str | None, bytes]
+"""What of an address names a rendering: scene, tile matrix set, extension, query."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileSet:
+    """All tiles of one rendering of one land cover."""
+
+    cover: LandCover
+    tms: str
+    rendering: Rendering
+
+    def key(self, z: int, x: int, y: int) -> str:
+        """Where the cache keeps a finished tile."""
+        scene = self.cover.scene
+        return tile_key(
+            scene=scene.id,
+            version=scene.version,
+            digest=self.cover.model.digest,
+            tms=self.tms,
+            z=z,
+            x=x,
+            y=y,
+            rendering=self.rendering.key,
+        )
+
+
+def etag(key: str) -> str:
+    """The ETag of the tile under `key`: a finished tile's bytes follow from its key alone."""
+    return f'"{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}"'
+
+
+def matches(if_none_match: str | None, tag: str) -> bool:
+    """Whether `If-None-Match` names `tag` (RFC 9110, weak comparison)."""
+    if if_none_match is None:
+        return False
+    return if_none_match.strip() == "*" or tag in re.split(r"\s*,\s*", if_none_match.replace("W/", "").strip())
+
+
+class WarmTiles:
+    """The renderings that were asked for lately."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Address, TileSet] = OrderedDict()
+
+    def remember(self, scope: Scope, tiles: TileSet) -> None:
+        """Take the short way from now on for addresses like that of the request in `scope`."""
+        if match := _TILE_PATH.fullmatch(get_route_path(scope)):
+            self._known[_address(match, scope)] = tiles
+            if len(self._known) > _MAX_RENDERINGS:
+                self._known.popitem(last=False)
+
+    def find(self, scope: Scope, scenes: SceneCatalog) -> tuple[TileSet, str] | None:
+        """The rendering of a request and its tile's key, if it was seen before and its scene is still the same."""
+        match = _TILE_PATH.fullmatch(get_route_path(scope))
+        if match is None or (tiles := self._known.get(_address(match, scope))) is None:
+            return None
+        try:
+            if scenes.cached(tiles.cover.scene.id) is not tiles.cover.scene:
+                return None
+        except LandcoverError:
+            return None
+        return tiles, tiles.key(int(match[3]), int(match[4]), int(match[5]))
+
+
+class WarmTileMiddleware:
+    """Answers finished tiles itself and passes everything else on."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http" or scope["method"] != "GET" or not await self._answer(scope, send):
+            await self._app(scope, receive, send)
+
+    async def _answer(self, scope: Scope, send: Send) -> bool:
+        state: ApiState | None = getattr(scope["app"].state, "landcover", None)
+        if state is None or (found := state.warm.find(scope, state.scenes)) is None:
+            return False
+        tiles, key = found
+        tag = etag(key)
+        headers = [
+            (b"cache-control", f"public, max-age={state.settings.tile_max_age_s}".encode()),
+            (b"etag", tag.encode()),
+        ]
+        if matches(Headers(scope=scope).get("if-none-match"), tag):
+            status, data = 304, b""
+        else:
+            cached = cast("bytes | None", await state.cache.get(key))
+            if cached is None:
+                return False
+            status, data = 200, cached
+            headers += [
+                (b"content-type", tiles.rendering.format.media_type.encode()),
+                (b"content-length", str(len(data)).encode()),
+            ]
+        metrics.TILES.labels("cache").inc()
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": data})
+        return True
+
+
+def _address(match: re.Match[str], scope: Scope) -> Address:
+    return match[1], match[2], match[6], scope["query_string"]

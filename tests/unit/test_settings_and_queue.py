@@ -1,0 +1,101 @@
+"""Settings from the environment, and what a task carries."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from landcover.coordination import REQUEUE_AFTER_S
+from landcover.queue import BLOCK_TASK, HARD_LIMIT_S, BlockTask, make_celery, send_block
+from landcover.scene import SceneSource
+from landcover.settings import CatalogSettings, ReadSettings, split_locations
+from landcover_worker.settings import WorkerSettings
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("a.tif", ("a.tif",)),
+        ("a.tif b.tif", ("a.tif", "b.tif")),
+        (" a.tif,\n b.tif ,", ("a.tif", "b.tif")),
+        ('["a b.tif", "c, d.tif"]', ("a b.tif", "c, d.tif")),
+        ("https://host/a.tif?sig=1&x=2", ("https://host/a.tif?sig=1&x=2",)),
+        ("", ()),
+        ("[]", ()),
+    ],
+)
+def test_locations(monkeypatch: pytest.MonkeyPatch, value: str, expected: tuple[str, ...]) -> None:
+    monkeypatch.setenv("LANDCOVER_SCENES", value)
+    assert CatalogSettings().scenes == expected
+
+
+def test_what_is_no_text_passes_unchanged() -> None:
+    assert split_locations(("a b",)) == ("a b",)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LANDCOVER_SCENES", "[1"),
+        ("LANDCOVER_SCENE_REVALIDATE_S", "0"),
+        ("LANDCOVER_READ_TIMEOUT_S", "-1"),
+        ("LANDCOVER_WORKER_MAX_BATCH", "0"),
+        ("LANDCOVER_WORKER_DEVICE", "tpu"),
+        ("LANDCOVER_WORKER_QUEUES", '["other"]'),
+    ],
+)
+def test_settings_that_cannot_be(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError):
+        (CatalogSettings(), ReadSettings(), WorkerSettings())
+
+
+def test_a_silent_server_cannot_hold_a_block_past_the_hard_limit() -> None:
+    """Its version and five requests in a row, as `ReadSettings.timeout_s` says."""
+    assert 6 * ReadSettings().timeout_s <= WorkerSettings().hard_limit_s
+
+
+def test_the_broker_redelivers_only_after_a_worker_has_surely_given_up() -> None:
+    app = make_celery("memory://")
+    assert app.conf.broker_transport_options["visibility_timeout"] >= 2 * HARD_LIMIT_S
+    assert app.conf.accept_content == ["json"]
+    assert app.conf.task_acks_late
+    assert not app.conf.task_reject_on_worker_lost
+
+
+TASK = BlockTask(
+    source=SceneSource(id="a", location="/a b,ü.tif", bands=(3, 2, 1), rescale=(0, 3000)),
+    version="v1", digest="sha256:" + "0" * 64, decimation=2, row=3, col=4,
+)  # fmt: skip
+
+
+@given(st.integers(1, 100), st.integers(0, 10**6), st.integers(0, 10**6))
+def test_a_task_survives_json_and_keeps_its_key(decimation: int, row: int, col: int) -> None:
+    task = TASK.model_copy(update={"decimation": decimation, "row": row, "col": col})
+    back = BlockTask.model_validate_json(task.model_dump_json())
+    assert back == task
+    assert (back.key.index.row, back.key.index.col, back.key.decimation) == (row, col, decimation)
+    assert back.key == task.key
+
+
+@pytest.mark.parametrize("fault", [{"row": -1}, {"decimation": 0}, {"version": None}, {"extra": 1}], ids=str)
+def test_a_message_that_is_no_task(fault: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        BlockTask.model_validate(TASK.model_dump(mode="json") | fault)
+
+
+@pytest.mark.parametrize("queue", ["interactive", "bulk"])
+def test_sending(queue: str) -> None:
+    """The message is on the queue by the task's name, as JSON, and expires when it may be queued anew."""
+    app = make_celery("memory://")
+    send_block(app, TASK, queue=queue)
+    with app.connection_for_read() as connection:
+        message = connection.SimpleQueue(queue).get(block=False)
+    _, arguments, _ = message.payload
+    assert message.content_type == "application/json"
+    assert message.headers["task"] == BLOCK_TASK
+    assert message.headers["expires"] is not None
+    assert BlockTask.model_validate(arguments) == TASK
+    assert REQUEUE_AFTER_S >= HARD_LIMIT_S / 2
