@@ -55,7 +55,7 @@ class Metrics(BaseModel):
     average_accuracy: Annotated[float, Field(ge=0, le=1)]
     """Mean recall over the classes present in the reference."""
     mean_iou: Annotated[float, Field(ge=0, le=1)]
-    confusion_matrix: list[list[int]]
+    confusion_matrix: tuple[tuple[int, ...], ...]
     """`[reference][predicted]` pixels, in the order of the contract's classes."""
 
 

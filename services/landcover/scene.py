@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
+from functools import lru_cache
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -77,9 +78,9 @@ class SceneSource(BaseModel):
         return self.location.replace("s3://", "/vsis3/", 1) if scheme == "s3" else self.location
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Scene:
-    """A scene whose header has been read and found fit."""
+    """A scene whose header has been read and found fit. Compared by identity: a catalogue keeps one for a version."""
 
     source: SceneSource
     version: str
@@ -181,11 +182,11 @@ def current_version(source: SceneSource, settings: ReadSettings) -> str:
     """
     if not source.is_remote:
         try:
-            stat = Path(source.location).stat()
+            stat = os.stat(source.location)  # noqa: PTH116 - every warm tile asks: pathlib would cost ten times this
             parts: list[object] = [stat.st_size, stat.st_mtime_ns]
             for suffix in _SIDECARS:
-                if (sidecar := Path(source.location + suffix)).exists():
-                    stat = sidecar.stat()
+                with contextlib.suppress(FileNotFoundError):
+                    stat = os.stat(source.location + suffix)  # noqa: PTH116
                     parts += [suffix, stat.st_size, stat.st_mtime_ns]
         except OSError as error:
             raise SceneUnreadable(f"{source.location} cannot be read: {error.strerror or error}.") from error
@@ -331,5 +332,6 @@ def _nowhere(source: SceneSource) -> SceneUnsupported:
     return SceneUnsupported(f"{public_location(source)} lies where its CRS has no longitude and latitude.")
 
 
+@lru_cache(maxsize=4096)
 def _token(*parts: object) -> str:
     return hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:16]
