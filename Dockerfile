@@ -66,7 +66,9 @@ FROM builder AS worker-packages
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf /opt/build/bin/add worker --requirement /opt/build/worker.txt
 
 FROM builder AS gpu-packages
-RUN --mount=type=secret,id=pip,target=/etc/pip.conf /opt/build/bin/add gpu --requirement /opt/build/gpu.txt
+COPY constraints-gpu.txt /src/
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    /opt/build/bin/add gpu --constraint /src/constraints-gpu.txt --requirement /opt/build/gpu.txt
 
 FROM builder AS export-packages
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf /opt/build/bin/add export --requirement /opt/build/export.txt

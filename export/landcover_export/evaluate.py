@@ -124,19 +124,17 @@ def evaluate_images(model: BlockModel, images: Iterable[LabelledImage]) -> IntAr
 def report(confusion: IntArray, classes: Sequence[LandCoverClass], dataset: str, console: Console) -> Metrics:
     """Print the figures of `confusion` as tables, and return them."""
     accuracy = Accuracy(confusion=confusion)
-    table = Table(title=f"{dataset}: confusion in % of the reference", title_justify="left")
-    table.add_column("reference ↓  predicted →")
+    table = Table(title=f"{dataset}: % of each reference class, by predicted class", title_justify="left")
+    table.add_column("reference")
     for each in classes:
-        table.add_column(each.name.split()[0], justify="right")
-    for name in ("recall", "precision", "IoU"):
+        table.add_column(str(each.value), justify="right")
+    for name in ("recall", "prec.", "IoU"):
         table.add_column(name, justify="right", style="bold")
-    for index, each in enumerate(classes):
-        if not accuracy.present[index]:
-            table.add_row(f"{each.name} (not in the reference)", *[""] * (len(classes) + 3))
-            continue
+    for index in np.flatnonzero(accuracy.present):
         shares = 100 * confusion[index] / confusion[index].sum()
         scores = (accuracy.recall[index], accuracy.precision[index], accuracy.iou[index])
-        table.add_row(each.name, *(f"{share:.1f}" for share in shares), *(f"{score:.3f}" for score in scores))
+        name = f"{classes[index].value} {classes[index].name}"
+        table.add_row(name, *(f"{share:.0f}" for share in shares), *(f"{score:.3f}" for score in scores))
     console.print(table)
     console.print(
         f"OA {accuracy.overall:.4f}   AA {accuracy.average:.4f}   mIoU {accuracy.mean_iou:.4f}   "

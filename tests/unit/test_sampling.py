@@ -80,19 +80,19 @@ def check(grid: Grid, extent: Extent) -> Sampling:
     return found
 
 
-@pytest.mark.parametrize("tilesize", [256, 512])
-@pytest.mark.parametrize(("zoom", "level"), [(20, 0), (18, 0), (17, 1), (16, 2), (14, 4)])
+@pytest.mark.parametrize(
+    ("zoom", "tilesize", "level"), [(20, 256, 0), (18, 256, 0), (17, 512, 0), (17, 256, 1), (14, 256, 4)]
+)
 @pytest.mark.parametrize("name", GRIDS)
-def test_mercator_tiles_show_the_nearest_pixel(name: str, zoom: int, level: int, tilesize: int) -> None:
+def test_mercator_tiles_show_the_nearest_pixel(name: str, zoom: int, tilesize: int, level: int) -> None:
     tms = tile_matrix_set("WebMercatorQuad")
     tile = tms.tile(*PLACE, zoom)
     found = check(GRIDS[name], tile_extent(tms, zoom, tile.x, tile.y, tilesize))
     assert found.inside.any()
-    expected = max(0, level - (tilesize == 512))
-    assert abs(found.level - expected) <= 1
-    x, y = tile.x, tile.y
-    for neighbour in ((x - 1, y), (x + 1, y), (x, y - 1), (x, y + 1)):
-        check(GRIDS[name], tile_extent(tms, zoom, *neighbour, tilesize))
+    assert abs(found.level - level) <= 1  # to the level exactly: `test_any_grid_and_any_box_of_one_crs`
+    if zoom == 17:
+        check(GRIDS[name], tile_extent(tms, zoom, tile.x - 1, tile.y, tilesize))
+        check(GRIDS[name], tile_extent(tms, zoom, tile.x, tile.y + 1, tilesize))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (257, 3), (100, 101)], ids=str)
@@ -129,7 +129,7 @@ def test_any_grid_and_any_box_of_one_crs(
         assert found.level == expected
 
 
-@pytest.mark.parametrize("zoom", [0, 1, 2, 3, 5])
+@pytest.mark.parametrize("zoom", [0, 1, 3])
 @pytest.mark.parametrize("name", GRIDS)
 def test_the_whole_world_shows_the_scene_nowhere_else(name: str, zoom: int) -> None:
     """Projections fold what is far from them: nothing of that may fall on the scene."""
@@ -138,7 +138,7 @@ def test_the_whole_world_shows_the_scene_nowhere_else(name: str, zoom: int) -> N
     grid = GRIDS[name]
     for x in range(min(2**zoom, 8)):
         for y in range(min(2**zoom, 8)):
-            found = sample(grid, tile_extent(tms, zoom, x, y, 256))
+            found = sample(grid, tile_extent(tms, zoom, x, y, 64))
             assert found.inside.sum() <= (1 if (x, y) == (home.x, home.y) else 0)
             assert found.level <= grid.max_level
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 import warnings
 from typing import Any
@@ -39,7 +40,7 @@ def run(settings: WorkerSettings) -> int:
     """
     cache_settings, broker_settings, read = CacheSettings(), BrokerSettings(), ReadSettings()
     networks = Networks(CatalogSettings(), settings)
-    name = f"{socket.gethostname()}-{os.getpid()}"
+    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
     broker = connect(broker_settings.broker_url)
     desk = BlockDesk(connect(cache_settings.cache_url), broker, worker=name, block_ttl_s=cache_settings.cache_ttl_s)
     maker = BlockMaker(
@@ -65,10 +66,6 @@ def run(settings: WorkerSettings) -> int:
     def announce(**_: Any) -> None:
         nonlocal keeper
         keeper = PresenceKeeper(broker, presence)
-
-    @signals.worker_shutting_down.connect(weak=False)
-    def leave(**_: Any) -> None:
-        logger.info("worker %s finishes what it has begun", name)
 
     # Celery warns every root user of pickled messages; ours are JSON only, and images run as another user.
     warnings.filterwarnings("ignore", category=SecurityWarning)

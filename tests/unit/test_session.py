@@ -1,0 +1,125 @@
+"""ONNX files that ONNX Runtime loads and runs, and those it must not serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from landcover.catalog import demo_model_path
+from landcover.contract import read_model
+from landcover.demo import draw
+from landcover.errors import InvalidConfiguration, InvalidModel
+from landcover.settings import CatalogSettings
+from landcover_worker.networks import Networks
+from landcover_worker.session import CPU, CUDA, Session, choose_providers
+from landcover_worker.settings import WorkerSettings
+from onnx_models import expected_classes, pixel_contract, write_pixel_model
+from rasters import noise
+
+ON_CPU = WorkerSettings(device="cpu", cpu_threads=1)
+CONTRACT = pixel_contract("pixels", window_px=64, halo_px=0)
+
+
+def session_of(path: Path, settings: WorkerSettings = ON_CPU) -> Session:
+    return Session(read_model(path), settings)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_the_map_is_the_models(tmp_path: Path, count: int) -> None:
+    session = session_of(write_pixel_model(tmp_path / "a.onnx", CONTRACT))
+    session.warm_up()
+    images = np.stack([noise(64, 64, seed=i) for i in range(count)])
+    classes, confidence = session.run(images)
+    assert np.array_equal(classes, expected_classes(images))
+    assert np.array_equal(confidence, images[..., 1])
+    assert (session.provider, session.max_batch) == (CPU, 1)
+
+
+def test_the_shipped_model_maps_the_same_in_a_batch_and_alone() -> None:
+    session = session_of(demo_model_path())
+    image, _ = draw(3, 256, 512)
+    windows = np.stack([image[:, :256], image[:, 256:]])
+    classes, confidence = session.run(windows)
+    assert classes.shape == confidence.shape == (2, 256, 256)
+    assert set(np.unique(classes)) <= {each.value for each in session.model.contract.classes}
+    assert len(np.unique(classes)) > 1
+    for i in range(2):
+        alone, sure = session.run(windows[i : i + 1])
+        assert (alone[0] == classes[i]).mean() > 0.9999
+        assert np.abs(sure[0].astype(int) - confidence[i]).max() <= 1
+
+
+def spoiled(tmp_path: Path, nodes: list[onnx.NodeProto], **constants: np.ndarray) -> Path:
+    """A model of a good signature whose `classes` come from `nodes`."""
+    model = onnx.load(str(write_pixel_model(tmp_path / "good.onnx", CONTRACT)))
+    for node in list(model.graph.node):
+        if node.output[0] == "classes":
+            model.graph.node.remove(node)
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    path = tmp_path / "spoiled.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_values_that_are_no_class(tmp_path: Path) -> None:
+    path = spoiled(tmp_path, [helper.make_node("Add", ["fast", "ten"], ["classes"])], ten=np.array(10, np.uint8))
+    with pytest.raises(InvalidModel, match=r"returns the values \[11, .*18\], no class of its contract"):
+        session_of(path).warm_up()
+
+
+def test_outputs_of_another_size(tmp_path: Path) -> None:
+    slicing = {"start": np.array([1], np.int64), "stop": np.array([63], np.int64), "axis": np.array([1], np.int64)}
+    path = spoiled(tmp_path, [helper.make_node("Slice", ["fast", "start", "stop", "axis"], ["classes"])], **slicing)
+    with pytest.raises(InvalidModel, match=r"outputs are \(1, 62, 64\)"):
+        session_of(path).warm_up()
+
+
+def test_a_batch_that_is_dynamic_only_by_name(tmp_path: Path) -> None:
+    """The signature says any number, an inner reshape says one."""
+    path = spoiled(
+        tmp_path, [helper.make_node("Reshape", ["fast", "shape"], ["classes"])], shape=np.array([1, 64, 64], np.int64)
+    )
+    session_of(path).warm_up()
+    with pytest.raises(InvalidModel, match=r"spoiled\.onnx fails on 2 × 64 × 64 px"):
+        session_of(path, WorkerSettings(device="cpu", cpu_threads=1, max_batch=2)).warm_up()
+
+
+def test_an_operator_that_does_not_exist(tmp_path: Path) -> None:
+    path = spoiled(tmp_path, [helper.make_node("Nonsense", ["fast"], ["classes"])])
+    with pytest.raises(InvalidModel, match="cannot be loaded by ONNX Runtime"):
+        session_of(path)
+
+
+def test_providers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: [CPU])
+    assert choose_providers(WorkerSettings()) == [CPU]
+    with pytest.raises(InvalidConfiguration, match="no CUDA provider"):
+        choose_providers(WorkerSettings(device="cuda"))
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr("onnxruntime.preload_dlls", lambda: None)
+    assert choose_providers(WorkerSettings())[0][0] == CUDA
+    assert choose_providers(WorkerSettings())[-1] == CPU
+    assert choose_providers(WorkerSettings(device="cpu")) == [CPU]
+
+
+def test_a_model_that_comes_later_is_loaded_when_asked_for(tmp_path: Path) -> None:
+    write_pixel_model(tmp_path / "1.onnx", CONTRACT)
+    networks = Networks(CatalogSettings(models=(str(tmp_path),)), ON_CPU)
+    later = write_pixel_model(tmp_path / "2.onnx", pixel_contract("later", window_px=64, halo_px=0))
+    digest = read_model(later).digest
+    assert digest not in networks.loaded
+    network = networks.get(digest)
+    assert network is not None
+    image = noise(64, 64)
+    classes, _ = network.infer(image)
+    assert np.array_equal(classes, expected_classes(image))
+    assert networks.get("sha256:" + "0" * 64) is None
+    (tmp_path / "3.onnx").write_bytes(b"garbage")
+    assert networks.get("sha256:" + "1" * 64) is None
+    assert set(networks.loaded) >= {digest}
+    networks.close()
