@@ -130,7 +130,7 @@ def report(confusion: IntArray, classes: Sequence[LandCoverClass], dataset: str,
         table.add_column(str(each.value), justify="right")
     for name in ("recall", "prec.", "IoU"):
         table.add_column(name, justify="right", style="bold")
-    for index in np.flatnonzero(accuracy.present):
+    for index in map(int, np.flatnonzero(accuracy.present)):
         shares = 100 * confusion[index] / confusion[index].sum()
         scores = (accuracy.recall[index], accuracy.precision[index], accuracy.iou[index])
         name = f"{classes[index].value} {classes[index].name}"

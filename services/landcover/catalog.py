@@ -25,7 +25,7 @@ import yaml
 from pydantic import ValidationError
 
 from landcover.contract import ModelFile, read_model
-from landcover.errors import InvalidConfiguration, ModelNotFound, SceneNotFound
+from landcover.errors import InvalidConfiguration, LandcoverError, ModelNotFound, SceneNotFound
 from landcover.scene import REMOTE_SCHEMES, Scene, SceneSource, current_version, describe, public_location
 from landcover.settings import CatalogSettings, ReadSettings
 
@@ -53,6 +53,7 @@ class SceneCatalog:
         self._read = read
         self._revalidate_s = revalidate_s
         self._described: dict[str, tuple[Scene, float]] = {}
+        self._failed: dict[str, tuple[LandcoverError, float]] = {}
         self._locks: dict[str, threading.Lock] = {scene: threading.Lock() for scene in self._sources}
 
     @property
@@ -90,12 +91,20 @@ class SceneCatalog:
         if known := self.cached(scene):
             return known
         source = self.source(scene)
+        asked = time.monotonic()
         with self._locks[scene]:  # one reader a scene, however many ask
             if known := self.cached(scene):
                 return known
-            version = current_version(source, self._read)
-            previous, _ = self._described.get(scene, (None, 0.0))
-            fresh = previous if previous and previous.version == version else describe(source, version, self._read)
+            error, failed = self._failed.get(scene, (None, 0.0))
+            if error is not None and failed >= asked:  # found out for all who waited: a silent server costs one timeout
+                raise type(error)(str(error))
+            try:
+                version = current_version(source, self._read)
+                previous, _ = self._described.get(scene, (None, 0.0))
+                fresh = previous if previous and previous.version == version else describe(source, version, self._read)
+            except LandcoverError as trouble:
+                self._failed[scene] = trouble, time.monotonic()
+                raise
             self._described[scene] = fresh, time.monotonic()
             return fresh
 

@@ -18,13 +18,14 @@ from landcover_api.state import ApiState
 
 
 async def draw(
-    state: ApiState, cover: LandCover, extent: Extent, rendering: Rendering, *, wait_s: float | None
+    state: ApiState, cover: LandCover, extent: Extent, rendering: Rendering, *, wait_s: float | None, whole: bool
 ) -> tuple[bytes, int]:
     """Draw one image from blocks; returns its bytes and how many blocks were still missing.
 
     Raises:
         LandcoverError: a block could not be made.
-        RequestTooLarge: the image touches more blocks than one request may.
+        RequestTooLarge: the image touches more blocks than one request may, or it must be `whole` and lacks more
+            than are mapped on demand, so that waiting would not help.
     """
     sampling = await asyncio.to_thread(sample, cover.grid, extent)
     _refuse_too_many(state, len(sampling.blocks))
@@ -33,6 +34,8 @@ async def draw(
     fetched = await state.blocks.fetch(cover.blocks, sampling.blocks, fields, wait_s=wait_s)
     for error in fetched.failed.values():
         raise error
+    if whole and not fetched.queued:
+        raise _not_on_demand(state, len(fetched.missing))
     return await asyncio.to_thread(_compose, cover, extent, rendering, sampling, fetched), len(fetched.missing)
 
 
@@ -58,7 +61,7 @@ async def region_statistics(
 
     Raises:
         LandcoverError: a block could not be made.
-        RequestTooLarge: the region touches more blocks than one request may.
+        RequestTooLarge: the region touches more blocks than one request may, or lacks more than are mapped on demand.
     """
     grid, contract = cover.grid, cover.model.contract
     touched = await asyncio.to_thread(statistics.coverage, grid, region)
@@ -71,6 +74,8 @@ async def region_statistics(
     )
     for error in (*whole.failed.values(), *partial.failed.values()):
         raise error
+    if not (whole.queued and partial.queued):
+        raise _not_on_demand(state, len(whole.missing) + len(partial.missing))
 
     def count() -> statistics.Tally:
         tally = statistics.Tally(contract.max_value)
@@ -91,6 +96,13 @@ async def region_statistics(
         "complete": missing == 0,
     }
     return head | statistics.summary(tally, contract.classes, region.area_m2), missing
+
+
+def _not_on_demand(state: ApiState, missing: int) -> RequestTooLarge:
+    return RequestTooLarge(
+        f"{missing} blocks of this are not mapped yet; at most {state.settings.max_missing_blocks} are on demand. "
+        "Ask for smaller parts."
+    )
 
 
 def _refuse_too_many(state: ApiState, count: int) -> None:

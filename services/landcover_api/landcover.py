@@ -127,7 +127,7 @@ class LandCoverFactory(TilerFactory):
             extent = tile_extent(tms, z, x, y, rendering.tilesize)
             if strict and not sample(cover.grid, extent).blocks:
                 raise NotFound(f"Tile {z}/{x}/{y} lies outside scene '{cover.scene.id}'.")
-            data, missing = await draw(state, cover, extent, rendering, wait_s=wait)
+            data, missing = await draw(state, cover, extent, rendering, wait_s=wait, whole=strict)
             if missing:
                 metrics.TILES.labels("pending").inc()
                 return _unfinished(state, data, missing, format, strict=strict)
@@ -239,7 +239,7 @@ class LandCoverFactory(TilerFactory):
                     f"{state.settings.max_image_px} are drawn. Give a smaller width, height or max_size."
                 )
             rendering = Rendering(layer=layer, only=only, tilesize=0, format=format)
-            data, missing = await draw(state, cover, extent, rendering, wait_s=wait)
+            data, missing = await draw(state, cover, extent, rendering, wait_s=wait, whole=True)
             if missing:
                 return _unfinished(state, data, missing, format, strict=strict)
             headers = {"Cache-Control": f"public, max-age={state.settings.tile_max_age_s}"}

@@ -72,7 +72,7 @@ def test_contract_metrics() -> None:
     metrics = Accuracy(confusion=np.array([[3, 1], [0, 4]])).as_metrics("two fields")
     assert metrics.dataset == "two fields"
     assert metrics.overall_accuracy == 0.875
-    assert metrics.confusion_matrix == [[3, 1], [0, 4]]
+    np.testing.assert_array_equal(metrics.confusion_matrix, [[3, 1], [0, 4]])
 
 
 @pytest.mark.parametrize(("height", "width"), [(128, 128), (129, 257), (100, 60), (1, 5)])

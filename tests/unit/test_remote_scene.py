@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from image_server import ImageServer, image_server
+from landcover.catalog import SceneCatalog
 from landcover.errors import LandcoverError, SceneTooSlow, SceneUnreadable, SceneUnsupported
 from landcover.grid import BlockIndex
 from landcover.reading import SceneReader
@@ -144,6 +146,16 @@ def test_a_silent_server_is_too_slow(server: ImageServer, tmp_path: Path, phase:
         scene_at(f"{server.url}/a.tif?{SECRET}")
     assert time.monotonic() - begin < 4 * SETTINGS.timeout_s + 1
     assert "s3cr3t" not in str(caught.value)
+
+
+def test_many_who_ask_a_silent_server_wait_once(server: ImageServer) -> None:
+    server.silent = True
+    scenes = SceneCatalog([SceneSource(id="a", location=f"{server.url}/a.tif")], SETTINGS)
+    begin = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        errors = [pool.submit(scenes.scene, "a").exception for _ in range(8)]
+        assert [type(error()) for error in errors] == [SceneTooSlow] * 8
+    assert time.monotonic() - begin < 3 * SETTINGS.timeout_s
 
 
 def test_nobody_listens() -> None:
