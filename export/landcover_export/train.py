@@ -50,7 +50,7 @@ class TrainConfig(BaseModel):
     drawn_zoom: tuple[float, float] = (0.8, 2.2)
     """Image pixels per crop pixel; drawn scenes have 0.5 m."""
     batch: Annotated[int, Field(ge=2, multiple_of=2)] = 8
-    steps: Annotated[int, Field(ge=1)] = 800
+    steps: Annotated[int, Field(ge=1)] = 1400
     """Batches, from the ImageNet start."""
     learning_rate: float = 2e-3
     """Peak of the one-cycle schedule."""

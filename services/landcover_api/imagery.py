@@ -24,7 +24,7 @@ class SceneReader(Reader):
         self.scene = cast(Scene, self.input)
         settings = ReadSettings()
         self._ctx_stack.enter_context(gdal_env(self.scene.source, settings))
-        self.dataset = self._ctx_stack.enter_context(open_image(self.scene.source, settings))
+        self.dataset = self._ctx_stack.enter_context(open_image(self.scene.source, settings, version=self.scene.version))
         self.input = self.scene.source.gdal_path
         super().__attrs_post_init__()  # type: ignore[no-untyped-call]
 

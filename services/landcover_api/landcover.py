@@ -202,7 +202,7 @@ class LandCoverFactory(TilerFactory):
     def map_viewer(self) -> None:
         """Register the map page of a scene."""
 
-        @self.router.get("/{tileMatrixSetId}/map.html", summary="The map page, at this scene.")
+        @self.router.get("/{tileMatrixSetId}/map.html", name="map_viewer", summary="The map page, at this scene.")
         async def map_html(request: Request, cover: LandCoverParam, tileMatrixSetId: str) -> Response:  # noqa: N803
             tile_matrix_set(tileMatrixSetId)
             state = urlencode({"scene": cover.scene.id, "model": cover.model.name})

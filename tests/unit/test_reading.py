@@ -18,7 +18,7 @@ from landcover.grid import BlockIndex, Grid
 from landcover.reading import SceneReader
 from landcover.scene import Scene
 from landcover.settings import ReadSettings
-from rasters import HALF_METRE, UTM54, grid_of, noise, scene_of, write_tif
+from rasters import grid_of, noise, scene_of, write_tif
 
 HEIGHT, WIDTH = 203, 331
 
@@ -343,8 +343,3 @@ def test_real_scenes_agree_with_rasterio(data: Path) -> None:
             assert np.array_equal(window.valid[:height, :width], image.dataset_mask(window=place) > 0)
         read += 1
     assert read >= 5
-
-
-def test_the_helpers_place_the_scene_where_they_say(tmp_path: Path) -> None:
-    scene = scene_of(write_tif(tmp_path / "a.tif", noise(4, 4)))
-    assert (scene.crs_name, scene.transform) == (UTM54, HALF_METRE)
