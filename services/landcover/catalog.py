@@ -170,9 +170,7 @@ def load_models(settings: CatalogSettings) -> ModelCatalog:
 def expand_scenes(location: str) -> Iterator[SceneSource]:
     """The scenes under one location: a file, a folder's images, a URL, or a catalogue's entries."""
     if "{z}" in location:
-        raise InvalidConfiguration(
-            f"{location} is an XYZ imagery service; only Cloud-Optimized GeoTIFFs can be served so far."
-        )
+        raise InvalidConfiguration(_no_xyz(location))
     scheme = urlsplit(location).scheme
     if scheme in REMOTE_SCHEMES:
         yield SceneSource(id=scene_id(urlsplit(location).path), location=location)
@@ -196,6 +194,10 @@ def expand_scenes(location: str) -> Iterator[SceneSource]:
         yield SceneSource(id=scene_id(path.name), location=str(path.resolve()))
 
 
+def _no_xyz(location: str) -> str:
+    return f"{location} is an XYZ imagery service; only GeoTIFFs can be served so far."
+
+
 def scene_id(name: str) -> str:
     """An id from a file's name or a URL's path."""
     stem = Path(name).stem
@@ -208,6 +210,8 @@ def _read_catalogue(path: Path) -> Iterator[SceneSource]:
         entries: list[dict[str, Any]] = document["scenes"]
         for entry in entries:
             location = entry["location"]
+            if "{z}" in location:
+                raise InvalidConfiguration(_no_xyz(location))
             if (url := urlsplit(location)).scheme in REMOTE_SCHEMES:
                 default_id = scene_id(url.path)
             else:

@@ -9,7 +9,7 @@ from rio_tiler.models import ImageData
 from starlette.templating import Jinja2Templates
 from titiler.core.factory import TilerFactory
 
-from landcover.scene import Scene, gdal_env, open_image
+from landcover.scene import Scene, open_image
 from landcover.settings import ReadSettings
 from landcover_api.extents import TILE_MATRIX_SETS
 from landcover_api.state import SceneId, State
@@ -23,9 +23,9 @@ class SceneReader(Reader):
     def __attrs_post_init__(self) -> None:
         self.scene = cast(Scene, self.input)
         settings = ReadSettings()
-        self._ctx_stack.enter_context(gdal_env(self.scene.source, settings))
-        self.dataset = self._ctx_stack.enter_context(open_image(self.scene.source, settings, version=self.scene.version))
-        self.input = self.scene.source.gdal_path
+        source, version = self.scene.source, self.scene.version
+        self.dataset = self._ctx_stack.enter_context(open_image(source, settings, version=version))
+        self.input = source.gdal_path
         super().__attrs_post_init__()  # type: ignore[no-untyped-call]
 
     def tile(self, *args: Any, **options: Any) -> ImageData:
