@@ -115,6 +115,16 @@ if redis.call('PTTL', KEYS[2]) < ARGV[2] * 2 then redis.call('PEXPIRE', KEYS[2],
 return 1
 """
 
+# KEYS: lease, marker, failure. ARGV: worker, failure, failure ttl ms, channel, text.
+# Who lost the lease says nothing: its heir may well succeed.
+FAIL_SCRIPT = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[3])
+redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('PUBLISH', ARGV[4], ARGV[5])
+return 1
+"""
+
 
 class BlockDesk:
     """The worker's side: takes up tasks, stores what they make, and keeps count of what fails."""
@@ -135,6 +145,7 @@ class BlockDesk:
         self._lease_ms = int(lease_s * 1000)
         self._begin = cache.register_script(BEGIN_SCRIPT)
         self._renew = cache.register_script(RENEW_SCRIPT)
+        self._fail = cache.register_script(FAIL_SCRIPT)
 
     def begin(self, key: BlockKey) -> Begin:
         """Take the block's lease if it is still wanted, missing and free."""
@@ -179,20 +190,11 @@ class BlockDesk:
         self._report_failure(key, error, DEAD_TTL_S)
         self._broker.delete(key.attempts)
 
-    def release(self, key: BlockKey) -> None:
-        """Give up a block that was begun (a worker shutting down): the next claim queues it again."""
-        with self._cache.pipeline(transaction=True) as pipe:
-            pipe.delete(key.marker, key.lease)
-            pipe.publish(DONE_CHANNEL, key.text)
-            pipe.execute()
-        self._broker.delete(key.attempts)
-
     def _report_failure(self, key: BlockKey, error: LandcoverError, ttl_s: int) -> None:
-        with self._cache.pipeline(transaction=True) as pipe:
-            pipe.set(key.failure, _failure(error), ex=ttl_s)
-            pipe.delete(key.marker, key.lease)
-            pipe.publish(DONE_CHANNEL, key.text)
-            pipe.execute()
+        self._fail(
+            keys=[key.lease, key.marker, key.failure],
+            args=[self._worker, _failure(error), ttl_s * 1000, DONE_CHANNEL, key.text],
+        )
 
 
 def read_failure(data: bytes | str) -> LandcoverError:

@@ -216,25 +216,26 @@ def test_a_dead_letter(servers: Servers) -> None:
     assert worker.count_attempt(KEY) == 1
 
 
-def test_release_lets_another_have_it_at_once(servers: Servers) -> None:
+def test_a_worker_that_lost_its_lease_does_not_fail_its_heirs_block(servers: Servers) -> None:
     claim(servers)
-    leaving = desk(servers, "leaving")
-    leaving.begin(KEY)
-    leaving.count_attempt(KEY)
-    leaving.release(KEY)
-    assert claim(servers) is Claim.CLAIMED
-    assert desk(servers, "heir").begin(KEY) is Begin.RUN
-    assert desk(servers, "heir").count_attempt(KEY) == 1
+    late, heir = desk(servers, "late"), desk(servers, "heir")
+    late.begin(KEY)
+    servers.cache.delete(KEY.lease)  # as when it lapses
+    heir.begin(KEY)
+    late.fail(KEY, LandcoverError("too late."))
+    assert claim(servers) is Claim.PENDING
+    assert heir.renew(KEY)
+    heir.finish(KEY, FIELDS)
+    assert claim(servers) is Claim.READY
 
 
-@pytest.mark.parametrize("end", ["finish", "fail", "bury", "release"])
+@pytest.mark.parametrize("end", ["finish", "fail", "bury"])
 def test_every_end_wakes_who_waits(servers: Servers, end: str) -> None:
     """And after the wake-up the answer is there: it is published in the same transaction."""
     ends = {
         "finish": (lambda: desk(servers).finish(KEY, FIELDS), Claim.READY),
         "fail": (lambda: desk(servers).fail(KEY, LandcoverError("no.")), Claim.FAILED),
         "bury": (lambda: desk(servers).bury(KEY, LandcoverError("no.")), Claim.FAILED),
-        "release": (lambda: desk(servers).release(KEY), Claim.CLAIMED),
     }
     act, expected = ends[end]
     claim(servers)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -88,11 +88,12 @@ def map_by_blocks(session: Session, image: UInt8Array, block_px: int, halo_px: i
     return out[:height, :width], seconds
 
 
-def compare(session: Session, images: list[UInt8Array]) -> Iterator[Disagreement]:
-    """Every choice of block and halo against the reference."""
+def compare(
+    session: Session, images: Sequence[UInt8Array], choices: Iterable[tuple[int, int]]
+) -> Iterator[Disagreement]:
+    """Every choice of (block px, halo px) against the reference."""
     references = [map_by_blocks(session, image, REFERENCE_BLOCK_PX, REFERENCE_HALO_PX)[0] for image in images]
-    choices = [(block, halo) for block in BLOCKS_PX for halo in HALOS_PX if halo <= block // 2]
-    for block_px, halo_px in track(choices, description="block and halo"):
+    for block_px, halo_px in choices:
         differs, border, seconds = [], [], 0.0
         for image, reference in zip(images, references, strict=True):
             ours, taken = map_by_blocks(session, image, block_px, halo_px)
@@ -132,7 +133,8 @@ def main() -> None:
     arguments = parser.parse_args()
     session = Session(read_model(arguments.model), WorkerSettings(device="auto"))
     images = [read_area(scene, arguments.model, arguments.size) for scene in arguments.scenes]
-    rows = list(compare(session, images))
+    choices = [(block, halo) for block in BLOCKS_PX for halo in HALOS_PX if halo <= block // 2]
+    rows = list(compare(session, images, track(choices, description="block and halo")))
     print("| block px | halo px | differs | differs at borders | px inferred per px kept | s per Mpx |")
     print("| --- | --- | --- | --- | --- | --- |")
     for row in rows:
