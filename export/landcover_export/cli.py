@@ -52,8 +52,8 @@ def evaluate(subparsers: Any) -> None:
     what.add_argument("--data", type=Path, help="folder of tileN/images/*.jpg and tileN/labels/*.png")
     what.add_argument("--drawn", type=int, metavar="SEED", help="a scene drawn from this seed, 2048 px square")
     parser.add_argument("--tiles", type=int, nargs="+", default=[1, 3], help="which tiles of --data (1 3)")
-    parser.add_argument("--window", type=int, default=640, metavar="PX", help="for a checkpoint (640)")
-    parser.add_argument("--halo", type=int, default=64, metavar="PX", help="for a checkpoint (64)")
+    parser.add_argument("--window", type=int, default=896, metavar="PX", help="for a checkpoint (896)")
+    parser.add_argument("--halo", type=int, default=192, metavar="PX", help="for a checkpoint (192)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.set_defaults(run=_evaluate)
 
@@ -93,8 +93,8 @@ def export(subparsers: Any) -> None:
         metavar=("MIN", "MAX"),
         help="metres per pixel it was trained for (0.4 1.2)",
     )
-    parser.add_argument("--window", type=int, default=640, metavar="PX", help="side of the window it sees (640)")
-    parser.add_argument("--halo", type=int, default=64, metavar="PX", help="context cropped on each side (64)")
+    parser.add_argument("--window", type=int, default=896, metavar="PX", help="side of the window it sees (896)")
+    parser.add_argument("--halo", type=int, default=192, metavar="PX", help="context cropped on each side (192)")
     parser.add_argument("--image", type=Path, help="real pixels for the check against torch; a drawn scene otherwise")
     parser.set_defaults(run=_export)
 

@@ -51,7 +51,13 @@ def torch_runner(fused: FusedSegmentation) -> Runner:
     return run
 
 
-def map_image(run: Runner, image: ByteArray, *, window_px: int = 640, halo_px: int = 64) -> tuple[ByteArray, ByteArray]:
+WINDOW_PX, HALO_PX = 896, 192
+"""The demonstration model's: a block of 512 px, chosen by the curve in docs/seams.md."""
+
+
+def map_image(
+    run: Runner, image: ByteArray, *, window_px: int = WINDOW_PX, halo_px: int = HALO_PX
+) -> tuple[ByteArray, ByteArray]:
     """Classes and confidence of `image` `(height, width, 3)`, both `(height, width)`, block by block.
 
     Beyond the image's edge the context is mirrored, as the worker does.
@@ -85,8 +91,8 @@ class BlockModel:
 
     run: Runner
     classes: tuple[LandCoverClass, ...]
-    window_px: int = 640
-    halo_px: int = 64
+    window_px: int = WINDOW_PX
+    halo_px: int = HALO_PX
 
 
 def load_model(path: Path, *, window_px: int, halo_px: int) -> BlockModel:

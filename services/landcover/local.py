@@ -52,6 +52,7 @@ class Child:
             self.command,
             env={**os.environ, **self.env},
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # everybody logs to standard error
             start_new_session=True,
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - no threads yet
         )

@@ -47,6 +47,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="worker processes (default: %(default)s)")
     parser.add_argument("--demo", action="store_true", help="serve the drawn demonstration beside the --scenes")
+    parser.add_argument("--verbose", action="store_true", help="show what worker and API do, not only troubles")
     parser.add_argument(
         "--state",
         type=Path,
@@ -94,6 +95,8 @@ def _serve(
         "LANDCOVER_SCENES": json.dumps(scenes),
         "LANDCOVER_MODELS": json.dumps(models),
     }
+    if "LANDCOVER_LOG_LEVEL" not in os.environ:
+        env["LANDCOVER_LOG_LEVEL"] = "INFO" if arguments.verbose else "WARNING"
     if "LANDCOVER_WORKER_CPU_THREADS" not in os.environ and arguments.workers > 1:
         env["LANDCOVER_WORKER_CPU_THREADS"] = str(max(1, (os.cpu_count() or 1) // arguments.workers))
     for number in range(arguments.workers):
