@@ -12,7 +12,7 @@ PORT ?= 8000
 WORKERS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev up test test-fast lint types bench model clean
+.PHONY: help install install-dev up test lint bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -23,10 +23,12 @@ help: ## show this list
 	$(PYTHON) -m venv .venv
 
 .venv/.run: .venv/pyvenv.cfg pyproject.toml constraints.txt
+	@echo "installing into .venv (about 500 MB, once) …"
 	$(PIP) --editable '.[api,worker,local]'
 	@touch $@
 
 .venv/.dev: .venv/.run
+	@echo "installing what tests, training and export need (about 1.5 GB, once) …"
 	$(PIP) 'torch==2.13.0' --editable '.[api,worker,local,export,dev]'
 	@touch $@
 
@@ -35,7 +37,8 @@ install: .venv/.run ## the environment that `make up` runs in
 install-dev: .venv/.dev ## the environment for tests, training and export
 
 up: install ## serve SCENES="a.tif dir/ https://…" (default: a demonstration) at http://HOST:PORT
-	@exec $(BIN)/landcover up $(if $(SCENES),--scenes $(SCENES)) $(if $(MODELS),--models $(MODELS)) --host $(HOST) --port $(PORT) --workers $(WORKERS)
+	@$(if $(SCENES),LANDCOVER_SCENES='$(SCENES)') $(if $(MODELS),LANDCOVER_MODELS='$(MODELS)') \
+	  exec $(BIN)/landcover up --host $(HOST) --port $(PORT) --workers $(WORKERS)
 
 test: install-dev ## every check and test
 	$(BIN)/ruff check .

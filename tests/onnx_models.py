@@ -33,11 +33,12 @@ def expected_classes(image: np.ndarray) -> np.ndarray:
     return (image[..., 0] // BAND_STEP + 1).astype(np.uint8)
 
 
-def write_pixel_model(path: Path, contract: Contract, *, busy_loops: int = 0) -> Path:
+def write_pixel_model(path: Path, contract: Contract, *, busy_loops: int = 0, busy_above: int | None = None) -> Path:
     """An ONNX file that keeps `contract` and maps each pixel by itself.
 
     With `busy_loops` each run also multiplies 512 × 512 matrices so often, a few milliseconds each, to be slow
-    in a way no optimizer removes.
+    in a way no optimizer removes. With `busy_above` only runs with a window of which a tenth is redder than that
+    (a hundredth of noise is redder than 252).
     """
     nodes = [
         helper.make_node("Gather", ["image", "zero"], ["red"], axis=3),
@@ -53,7 +54,7 @@ def write_pixel_model(path: Path, contract: Contract, *, busy_loops: int = 0) ->
     }
     classes = "fast"
     if busy_loops:
-        nodes += _busy(busy_loops, constants)
+        nodes += _busy(busy_loops, busy_above, constants)
         nodes.append(helper.make_node("Add", ["fast", "nothing"], ["slow"]))
         classes = "slow"
     nodes += [
@@ -75,10 +76,12 @@ def write_pixel_model(path: Path, contract: Contract, *, busy_loops: int = 0) ->
     return path
 
 
-def _busy(loops: int, constants: dict[str, np.ndarray]) -> list[onnx.NodeProto]:
-    """Nodes that end in `nothing`, a uint8 zero that depends on `loops` matrix products."""
+def _busy(loops: int, above: int | None, constants: dict[str, np.ndarray]) -> list[onnx.NodeProto]:
+    """Nodes that end in `nothing`, a uint8 zero that depends on `loops` matrix products, or on none."""
     constants |= {
         "loops": np.array(loops, np.int64),
+        "above": np.array(-1 if above is None else above, np.float32),
+        "tenth": np.array(0.1, np.float32),
         "true": np.array(True),
         "matrix": np.random.default_rng(0).normal(0, 1 / 23, (512, 512)).astype(np.float32),
         "zero_f": np.array(0, np.float32),
@@ -102,9 +105,16 @@ def _busy(loops: int, constants: dict[str, np.ndarray]) -> list[onnx.NodeProto]:
     return [
         helper.make_node("Cast", ["red"], ["red_f"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMax", ["red_f"], ["peak"], keepdims=0),
+        helper.make_node("Greater", ["red_f", "above"], ["is_red"]),
+        helper.make_node("Cast", ["is_red"], ["is_red_f"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["is_red_f"], ["share"], axes=[1, 2], keepdims=0),
+        helper.make_node("ReduceMax", ["share"], ["largest_share"], keepdims=0),
+        helper.make_node("Greater", ["largest_share", "tenth"], ["is_busy"]),
+        helper.make_node("Cast", ["is_busy"], ["once"], to=TensorProto.INT64),
+        helper.make_node("Mul", ["loops", "once"], ["trips"]),
         helper.make_node("Mul", ["peak", "zero_f"], ["seed"]),
         helper.make_node("Add", ["matrix", "seed"], ["start"]),
-        helper.make_node("Loop", ["loops", "true", "start"], ["end"], body=body),
+        helper.make_node("Loop", ["trips", "true", "start"], ["end"], body=body),
         helper.make_node("ReduceMax", ["end"], ["last"], keepdims=0),
         helper.make_node("Mul", ["last", "zero_f"], ["nothing_f"]),
         helper.make_node("Cast", ["nothing_f"], ["nothing"], to=TensorProto.UINT8),

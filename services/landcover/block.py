@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from landcover.errors import LandcoverError
+from landcover.errors import BlockDamaged
 
 Layer = Literal["class", "confidence"]
 
@@ -58,18 +58,25 @@ def decode(data: bytes, side: int) -> npt.NDArray[np.uint8]:
     """One layer at one level, `(side, side)`.
 
     Raises:
-        LandcoverError: the bytes are not what `encode` wrote.
+        BlockDamaged: the bytes are not what `encode` wrote.
     """
     try:
         raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=side * side)
         return np.frombuffer(raw, dtype=np.uint8).reshape(side, side)
     except (zstandard.ZstdError, ValueError) as error:
-        raise LandcoverError(f"A cached block is damaged ({error}).") from error
+        raise BlockDamaged(f"A cached block is damaged ({error}); it is made again.") from error
 
 
 def decode_histogram(data: bytes) -> Histogram:
-    """The histogram that `encode` wrote."""
-    table = np.frombuffer(data, dtype=_HISTOGRAM_DTYPE).reshape(2, -1)
+    """The histogram that `encode` wrote.
+
+    Raises:
+        BlockDamaged: it did not.
+    """
+    try:
+        table = np.frombuffer(data, dtype=_HISTOGRAM_DTYPE).reshape(2, -1)
+    except ValueError as error:
+        raise BlockDamaged(f"A cached block is damaged ({error}); it is made again.") from error
     return Histogram(pixels=table[0], confidence=table[1])
 
 

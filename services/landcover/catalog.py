@@ -46,8 +46,8 @@ class SceneCatalog:
         for source in sources:
             if source.id in self._sources:
                 raise InvalidConfiguration(
-                    f"Two scenes are called '{source.id}': {public_location(self._sources[source.id])} and "
-                    f"{public_location(source)}. Give them ids in a YAML catalogue."
+                    f"Two scenes are called '{source.id}': {_for_operator(self._sources[source.id])} and "
+                    f"{_for_operator(source)}. Give them ids in a YAML catalogue."
                 )
             self._sources[source.id] = source
         self._read = read
@@ -72,15 +72,27 @@ class SceneCatalog:
         except KeyError:
             raise SceneNotFound(f"There is no scene '{scene}'; GET /scenes lists them.") from None
 
-    def cached(self, scene: str) -> Scene | None:
-        """The scene if it is known and surely current, without waiting for any server (a local stat at most)."""
+    def glance(self, scene: str) -> tuple[Scene | None, bool]:
+        """What is known of the scene without waiting for any server, and whether that is surely current.
+
+        A local file costs a stat, and what is known of one that has changed counts as nothing. What is known of a
+        remote one may be out of date.
+
+        Raises:
+            SceneNotFound: there is none.
+            SceneUnreadable: a local file has gone.
+        """
         source = self.source(scene)
         known, checked = self._described.get(scene, (None, 0.0))
         if known is None:
-            return None
+            return None, False
         if source.is_remote:
-            return known if time.monotonic() - checked < self._revalidate_s else None
-        return known if current_version(source, self._read) == known.version else None
+            return known, time.monotonic() - checked < self._revalidate_s
+        return (known, True) if current_version(source, self._read) == known.version else (None, False)
+
+    def forget(self, scene: str) -> None:
+        """Look at the image anew when it is next asked for: somebody found it replaced."""
+        self._described.pop(scene, None)
 
     def scene(self, scene: str) -> Scene:
         """The scene as it is now; may read its header.
@@ -88,12 +100,14 @@ class SceneCatalog:
         Raises:
             SceneNotFound, SceneUnreadable, SceneTooSlow, SceneUnsupported: as their names say.
         """
-        if known := self.cached(scene):
+        known, fresh = self.glance(scene)
+        if known and fresh:
             return known
         source = self.source(scene)
         asked = time.monotonic()
         with self._locks[scene]:  # one reader a scene, however many ask
-            if known := self.cached(scene):
+            known, fresh = self.glance(scene)
+            if known and fresh:
                 return known
             error, failed = self._failed.get(scene, (None, 0.0))
             if error is not None and failed >= asked:  # found out for all who waited: a silent server costs one timeout
@@ -101,12 +115,13 @@ class SceneCatalog:
             try:
                 version = current_version(source, self._read)
                 previous, _ = self._described.get(scene, (None, 0.0))
-                fresh = previous if previous and previous.version == version else describe(source, version, self._read)
+                same = previous is not None and previous.version == version
+                current = previous if previous and same else describe(source, version, self._read)
             except LandcoverError as trouble:
                 self._failed[scene] = trouble, time.monotonic()
                 raise
-            self._described[scene] = fresh, time.monotonic()
-            return fresh
+            self._described[scene] = current, time.monotonic()
+            return current
 
 
 @dataclass(frozen=True)
@@ -192,6 +207,10 @@ def expand_scenes(location: str) -> Iterator[SceneSource]:
         yield from _read_catalogue(path)
     else:
         yield SceneSource(id=scene_id(path.name), location=str(path.resolve()))
+
+
+def _for_operator(source: SceneSource) -> str:
+    return public_location(source) if source.is_remote else source.location
 
 
 def _no_xyz(location: str) -> str:

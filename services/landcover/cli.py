@@ -10,6 +10,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from landcover import __version__
 from landcover.commands import bench, models, up
@@ -33,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for fault in error.errors():
             name = ".".join(map(str, fault["loc"]))
             print(f"landcover: setting '{name}': {fault['msg']} (got {fault['input']!r})", file=sys.stderr)
+        return 2
+    except SettingsError as error:
+        print(f"landcover: {error} ({error.__cause__}); write a list or an object as JSON.", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         print(f"landcover: {_advice(arguments.command, error)}", file=sys.stderr)
@@ -70,5 +74,8 @@ def _load(entry: Any, subparsers: Any) -> None:
 
 
 def _advice(command: str, error: ModuleNotFoundError, package: str = "") -> str:
-    extra = _EXTRAS.get(package) or {"up": "local", "train": "export", "finetune": "export"}.get(command, command)
-    return f"'{command}' needs the Python package '{error.name}'; install landcover-tiles[{extra}]."
+    extra = _EXTRAS.get(package) or {"up": "local", "train": "export", "evaluate": "export"}.get(command, command)
+    return (
+        f"'{command}' needs the Python package '{error.name}': install landcover-tiles[{extra}], or run "
+        "`make install-dev` in a clone."
+    )

@@ -23,6 +23,7 @@ def _options(timeout_s: float | None) -> dict[str, Any]:
         "socket_timeout": timeout_s,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "health_check_interval": HEALTH_CHECK_INTERVAL_S,
+        "socket_keepalive": True,
         "protocol": 2,
     }
 

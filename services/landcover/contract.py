@@ -138,10 +138,9 @@ class ModelFile:
         return self.contract.name
 
 
-def file_digest(path: Path) -> str:
-    """`sha256:…` of a file."""
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+def digest_of(data: bytes) -> str:
+    """`sha256:…` of a file's bytes."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def read_model(path: Path, *, expected_digest: str | None = None) -> ModelFile:
@@ -152,12 +151,16 @@ def read_model(path: Path, *, expected_digest: str | None = None) -> ModelFile:
     """
     if not path.is_file():
         raise InvalidModel(f"There is no model file at {path}.")
-    digest = file_digest(path)
+    try:
+        data = path.read_bytes()  # once: what is hashed is what is checked
+    except OSError as error:
+        raise InvalidModel(f"{path} cannot be read ({error.strerror or error}).") from error
+    digest = digest_of(data)
     if expected_digest and digest != expected_digest:
         raise InvalidModel(f"{path} has the digest {digest}, but {expected_digest} was expected.")
     try:
-        proto = onnx.load(str(path), load_external_data=False)
-    except (DecodeError, ValueError, OSError) as error:
+        proto = onnx.load_from_string(data)
+    except (DecodeError, ValueError) as error:
         raise InvalidModel(f"{path} is no ONNX file ({error}).") from error
     contract = parse_metadata({prop.key: prop.value for prop in proto.metadata_props}, source=str(path))
     if faults := graph_faults(proto.graph, proto.opset_import, contract):

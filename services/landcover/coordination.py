@@ -5,13 +5,14 @@ A block that is not in the cache passes through these states, all in the cache s
     nothing ──claim (API)──▶ marker "queued" ──begin (worker)──▶ marker "running" + lease ──finish──▶ block
                                                                                        └──fail────▶ failure
 
-- The *marker* lives as long as somebody waits: each waiter prolongs it to its own deadline and a grace. A
+- The *marker* lives as long as somebody waits: each waiter prolongs it again and again. A
   worker that finds no marker skips the task, so nothing is computed for a map that was panned away.
 - The *lease* lives a few seconds and is renewed by the worker that runs the block. A running marker without a
   lease means that its worker died: the next claim takes it over.
-- A queued marker older than `REQUEUE_AFTER_S` is claimed anew, for the case that the broker lost the task. Its
-  task expires at the same age, so the queue never holds two that both run. While the queue is empty,
-  `LOST_AFTER_S` is enough: a task that is neither queued nor begun went down with a worker that had just taken it.
+- A queued marker older than `REQUEUE_AFTER_S` is claimed anew, for the case that the broker lost the task. If it
+  did not, two tasks are queued, and whichever comes second finds the block taken or ready. While the queue is
+  empty, `LOST_AFTER_S` is enough: a task that is neither queued nor begun went down with a worker that had just
+  taken it.
 - A *failure* is remembered for a few seconds, so that a broken image is not read once for every waiter.
 
 Each step is one Lua script, hence atomic. They read the server's clock, so clocks of hosts do not matter.
@@ -20,7 +21,8 @@ Each step is one Lua script, hence atomic. They read the server's clock, so cloc
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 import redis
@@ -28,16 +30,18 @@ import redis
 from landcover.errors import LandcoverError, from_code
 from landcover.keys import DEAD_LETTERS, DONE_CHANNEL, BlockKey
 
+logger = logging.getLogger(__name__)
+
 REQUEUE_AFTER_S = 60
-"""Age at which a queued task expires and may be queued again."""
+"""Age at which a queued task is taken for lost and may be queued again."""
 
 LOST_AFTER_S = 2
 """Age at which a queued task is taken for lost when its queue is empty."""
 
-INTEREST_GRACE_S = 15
-"""How long a block stays wanted after its last waiter's deadline: map clients come back for it."""
+INTEREST_S = 15
+"""How long a block stays wanted after somebody last waited for it: map clients come back for it."""
 
-LEASE_S = 5
+LEASE_S = 8
 """A lease not renewed for so long belongs to a dead worker."""
 
 FAILURE_TTL_S = 3
@@ -125,6 +129,11 @@ redis.call('PUBLISH', ARGV[4], ARGV[5])
 return 1
 """
 
+# KEYS: attempts. A counter that has lapsed does not come back as -1.
+UNCOUNT_SCRIPT = """
+if redis.call('DECR', KEYS[1]) <= 0 then redis.call('DEL', KEYS[1]) end
+"""
+
 
 class BlockDesk:
     """The worker's side: takes up tasks, stores what they make, and keeps count of what fails."""
@@ -146,6 +155,7 @@ class BlockDesk:
         self._begin = cache.register_script(BEGIN_SCRIPT)
         self._renew = cache.register_script(RENEW_SCRIPT)
         self._fail = cache.register_script(FAIL_SCRIPT)
+        self._uncount = broker.register_script(UNCOUNT_SCRIPT)
 
     def begin(self, key: BlockKey) -> Begin:
         """Take the block's lease if it is still wanted, missing and free."""
@@ -163,15 +173,31 @@ class BlockDesk:
             pipe.expire(key.attempts, ATTEMPTS_TTL_S)
             return int(pipe.execute()[0])
 
+    def uncount_attempts(self, keys: Iterable[BlockKey]) -> None:
+        """Take one attempt of each block back: what ended it was not its fault.
+
+        Not `forget_attempts`: two blocks that hang, each in hand while the other runs, would save each other for
+        ever. What cannot be taken back lapses by itself.
+        """
+        try:
+            for key in keys:
+                self._uncount(keys=[key.attempts])
+        except redis.RedisError as error:
+            logger.warning("attempts cannot be taken back: %s", error)
+
     def finish(self, key: BlockKey, fields: Mapping[str, bytes]) -> None:
-        """Store the block, drop marker and lease, and wake whoever waits: all at once."""
+        """Store the block, drop marker and lease, and wake whoever waits: all at once.
+
+        Raises:
+            RedisError: the cache is away or full; nothing was stored.
+        """
         with self._cache.pipeline(transaction=True) as pipe:
             pipe.hset(key.block, items=[part for pair in fields.items() for part in pair])
             pipe.expire(key.block, self._block_ttl_s)
             pipe.delete(key.marker, key.lease, key.failure)
             pipe.publish(DONE_CHANNEL, key.text)
             pipe.execute()
-        self._broker.delete(key.attempts)
+        self.forget_attempts(key)
 
     def fail(self, key: BlockKey, error: LandcoverError) -> None:
         """Tell whoever waits why there is no block; it may be tried again a few seconds later.
@@ -181,14 +207,17 @@ class BlockDesk:
         self._report_failure(key, error, FAILURE_TTL_S)
 
     def forget_attempts(self, key: BlockKey) -> None:
-        """Begin counting anew: the worker itself did nothing wrong."""
-        self._broker.delete(key.attempts)
+        """Begin counting anew: the block itself did nothing wrong. What is not forgotten lapses by itself."""
+        try:
+            self._broker.delete(key.attempts)
+        except redis.RedisError as error:
+            logger.warning("attempts cannot be forgotten: %s", error)
 
     def bury(self, key: BlockKey, error: LandcoverError) -> None:
         """Set a block aside that failed too often: recorded for operators, refused for a while."""
         self._broker.hset(DEAD_LETTERS, key.text, _failure(error))
         self._report_failure(key, error, DEAD_TTL_S)
-        self._broker.delete(key.attempts)
+        self.forget_attempts(key)
 
     def _report_failure(self, key: BlockKey, error: LandcoverError, ttl_s: int) -> None:
         self._fail(

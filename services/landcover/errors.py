@@ -17,7 +17,8 @@
     ├── InvalidConfiguration      settings or a catalogue that cannot be used
     ├── BlockFailed               a block failed too often and was set aside (dead-lettered)
     └── Unavailable               the broker, the cache or every worker is away; try again
-        └── Pending               not finished within the deadline; try again
+        ├── Pending               not finished within the deadline; try again
+        └── BlockDamaged          the cache holds what no worker wrote; it is dropped and made again
 
 `landcover_api.errors` maps each to its HTTP status.
 """
@@ -92,6 +93,10 @@ class Unavailable(LandcoverError):
 
 class Pending(Unavailable):
     """Not finished within the deadline; the work goes on."""
+
+
+class BlockDamaged(Unavailable):
+    """The cache holds what no worker wrote; it is dropped and made again."""
 
 
 def from_code(code: str, message: str) -> LandcoverError:

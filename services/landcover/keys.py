@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from landcover.grid import GRID_VERSION, BlockIndex
 
 DONE_CHANNEL = "landcover:done"
-"""Pub/Sub channel of the cache: the `BlockKey.text` of every block that was finished, failed or skipped."""
+"""Pub/Sub channel of the cache: the `BlockKey.text` of every block that was finished or has failed."""
 
 DEAD_LETTERS = "landcover:dead"
 """Hash in the broker: `BlockKey.text` → JSON with the reason."""

@@ -54,7 +54,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # everybody logs to standard error
             start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - no threads yet
+            preexec_fn=end_with_parent,  # noqa: PLW1509 - no threads yet
         )
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
@@ -199,6 +199,8 @@ def check_port(host: str, port: int) -> None:
     Raises:
         InvalidConfiguration: it is, or `host` is no address of this machine.
     """
+    if not 0 < port < 65536:
+        raise InvalidConfiguration(f"Port {port} is none; they run from 1 to 65535.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -238,9 +240,10 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
             signal.signal(kind, handler)
 
 
-def _die_with_parent() -> None:
-    """Have the kernel end this child when its parent is killed, so that not even `kill -9` leaves one behind."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def end_with_parent() -> None:
+    """Have the kernel end this process when its parent is killed, so that not even `kill -9` leaves one behind."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _answers(client: redis.Redis) -> bool:

@@ -10,5 +10,7 @@ def configure_logging(level: str = "INFO") -> None:
     logging.basicConfig(
         level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", datefmt="%H:%M:%S", force=True
     )
+    logging.captureWarnings(True)  # Python's warnings are for developers
+    logging.getLogger("py.warnings").setLevel(logging.ERROR)
     for chatty in ("titiler", "numexpr", "celery", "kombu", "rasterio", "httpx", "botocore", "uvicorn.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 import redis
@@ -64,7 +65,9 @@ def parse_presence(documents: Iterable[bytes | str | None]) -> list[WorkerPresen
     """The announcements found under the keys `landcover:worker:*`, by id."""
     workers = []
     for document in documents:
-        if document is not None:
+        if document is None:
+            continue
+        with suppress(ValueError, TypeError, KeyError):  # another program's key is no worker
             record = json.loads(document)
             workers.append(
                 WorkerPresence(

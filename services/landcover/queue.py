@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 from celery import Celery
 from kombu import Queue
 from pydantic import BaseModel, ConfigDict, Field
 
-from landcover.coordination import REQUEUE_AFTER_S
 from landcover.grid import BlockIndex
 from landcover.keys import BlockKey
 from landcover.scene import SceneSource
@@ -18,7 +18,14 @@ INTERACTIVE_QUEUE = "interactive"
 BULK_QUEUE = "bulk"
 
 HARD_LIMIT_S = 60.0
-"""Default of how long one block may take in a worker before its watchdog ends the process."""
+"""Default of how long one stage of a block may take in a worker before its watchdog ends the process."""
+
+TASK_EXPIRES_S = 600
+"""Age at which a queued task is dropped unread: it bounds the queue while no worker is there.
+
+Far above `coordination.REQUEUE_AFTER_S`, since Celery sends an absolute time by the sender's clock: a worker whose
+clock is ahead by more drops every task. What nobody wants any more is skipped sooner, by `BlockDesk.begin`.
+"""
 
 
 class BlockTask(BaseModel):
@@ -39,15 +46,15 @@ class BlockTask(BaseModel):
         return BlockKey(self.source.id, self.version, self.digest, self.decimation, BlockIndex(self.row, self.col))
 
 
-def make_celery(broker_url: str) -> Celery:
-    """The application, not yet connected.
+def make_celery(broker_url: str, *, hard_limit_s: float = HARD_LIMIT_S) -> Celery:
+    """The application, not yet connected; a worker passes its own limit, since it is workers who redeliver.
 
     Results are ignored: what a task makes goes into the cache. `task_reject_on_worker_lost` stays off: a block
     that kills its worker would be delivered for ever; the attempt counter decides instead.
     """
     app = Celery("landcover", broker=broker_url)
     transport: dict[str, Any] = {
-        "visibility_timeout": int(HARD_LIMIT_S * 3),
+        "visibility_timeout": math.ceil(hard_limit_s * 3),
         "unacked_restore_interval": 10,
         "queue_order_strategy": "priority",  # interactive before bulk: no bulk task overtakes
         "socket_timeout": 10,
@@ -92,4 +99,4 @@ def send_block(app: Celery, task: BlockTask, *, queue: str = INTERACTIVE_QUEUE) 
     Raises:
         kombu.exceptions.OperationalError: the broker is away.
     """
-    app.send_task(BLOCK_TASK, kwargs=task.model_dump(mode="json"), queue=queue, expires=REQUEUE_AFTER_S, retry=False)
+    app.send_task(BLOCK_TASK, kwargs=task.model_dump(mode="json"), queue=queue, expires=TASK_EXPIRES_S, retry=False)

@@ -6,9 +6,11 @@ the same whatever window it is read in, which resampling by GDAL to an output sh
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +35,11 @@ from landcover.settings import ReadSettings
 _OPEN_PER_THREAD = 8
 _REMOTE_RETRY_DELAYS_S = (0.25, 0.75)
 
+_REMOTE_RECHECK_S = 5.0
+"""How long a remote image is believed to be the version it was: a request for each block would slow every read."""
+
+_REMEMBERED_VERSIONS = 1024
+
 
 @dataclass(frozen=True, kw_only=True)
 class BlockWindow:
@@ -53,6 +60,7 @@ class SceneReader:
     def __init__(self, settings: ReadSettings) -> None:
         self._settings = settings
         self._local = threading.local()
+        self._versions = _RemoteVersions(settings)
 
     def read(self, scene: Scene, grid: Grid, index: BlockIndex, halo_px: int) -> BlockWindow:
         """The window of block `index`, with its halo.
@@ -65,10 +73,10 @@ class SceneReader:
         side = grid.block_px + 2 * halo_px
         rows = max(0, top), min(grid.height_px, top + side)
         cols = max(0, left), min(grid.width_px, left + side)
-        self._check_version(scene)
-        pixels, valid = self._read_patiently(scene, grid.decimation, rows, cols)
         if not scene.source.is_remote:
-            self._check_version(scene)  # overwritten meanwhile? Half of one image and half of another is neither
+            self._check_version(scene)
+        pixels, valid = self._read_patiently(scene, grid.decimation, rows, cols)
+        self._check_version(scene)  # overwritten meanwhile? Half of one image and half of another is neither
         beyond = (rows[0] - top, top + side - rows[1]), (cols[0] - left, left + side - cols[1])
         image = np.pad(pixels, (*beyond, (0, 0)), mode="reflect")
         inside = np.pad(valid, beyond, constant_values=False)
@@ -76,8 +84,10 @@ class SceneReader:
         return BlockWindow(image=image, valid=inside[block, block])
 
     def _check_version(self, scene: Scene) -> None:
-        if not scene.source.is_remote and current_version(scene.source, self._settings) != scene.version:
-            raise SceneChanged(f"{scene.source.location} was replaced; ask again for its new version.")
+        remote = scene.source.is_remote
+        current = self._versions.current(scene) if remote else current_version(scene.source, self._settings)
+        if current != scene.version:
+            raise SceneChanged(f"{public_location(scene.source)} was replaced; ask again for its new version.")
 
     def _read_patiently(
         self, scene: Scene, decimation: int, rows: tuple[int, int], cols: tuple[int, int]
@@ -113,12 +123,12 @@ class SceneReader:
                 slow = scene.source.is_remote and took_too_long(begin, self._settings)
                 raise _reading_error(scene, self._settings, slow=slow) from error
         pixels, mask = _to_uint8(bands, mask, scene.source.rescale)
-        return _mean(pixels, k), _mean(mask[..., np.newaxis].view(np.uint8) * np.uint8(255), k)[..., 0] > 127
+        return _mean_of_valid(pixels, mask, k)
 
     def _open(self, scene: Scene, level: int | None) -> Any:
-        files: OrderedDict[tuple[str, str, int | None], Any]
+        files: OrderedDict[tuple[str, str, int, int | None], Any]
         files = self._local.__dict__.setdefault("files", OrderedDict())
-        key = (scene.source.gdal_path, scene.version, level)
+        key = self._file_key(scene, level)
         if key in files:
             files.move_to_end(key)
             return files[key]
@@ -131,9 +141,59 @@ class SceneReader:
     def _forget(self, scene: Scene, level: int | None) -> None:
         """Close a file that failed: GDAL keeps what it has half read."""
         files = self._local.__dict__.get("files", {})
-        if image := files.pop((scene.source.gdal_path, scene.version, level), None):
+        if image := files.pop(self._file_key(scene, level), None):
             image.close()
         note_failure(scene.source)
+
+    def _file_key(self, scene: Scene, level: int | None) -> tuple[str, str, int, int | None]:
+        path = scene.source.gdal_path
+        return path, scene.version, self._versions.replaced(path), level
+
+
+class _RemoteVersions:
+    """What servers say of their images' versions: at most one question for a scene every few seconds.
+
+    A file that is open goes on reading from its URL when the image there is replaced, and would give pieces of both.
+    """
+
+    def __init__(self, settings: ReadSettings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._answers: OrderedDict[tuple[str, str], tuple[float, Future[str]]] = OrderedDict()
+        self._replaced: Counter[str] = Counter()
+
+    def current(self, scene: Scene) -> str:
+        """The scene's version of late; threads that want to know at once share one question.
+
+        Raises:
+            SceneUnreadable, SceneTooSlow: the server does not say.
+        """
+        key, now = (scene.source.gdal_path, scene.version), time.monotonic()
+        with self._lock:
+            asked, answer = self._answers.get(key, (-math.inf, Future[str]()))
+            mine = now - asked >= _REMOTE_RECHECK_S
+            if mine:
+                answer = Future()
+                self._answers[key] = now, answer
+                self._answers.move_to_end(key)
+                if len(self._answers) > _REMEMBERED_VERSIONS:
+                    self._answers.popitem(last=False)
+        if mine:
+            try:
+                answer.set_result(current_version(scene.source, self._settings))
+            except BaseException as error:
+                answer.set_exception(error)
+            with self._lock:
+                if answer.exception() or answer.result() != scene.version:
+                    self._answers.pop(key, None)  # not to be believed for long
+                if not answer.exception() and answer.result() != scene.version:
+                    self._replaced[scene.source.gdal_path] += 1
+                    note_failure(scene.source)
+        return answer.result()
+
+    def replaced(self, path: str) -> int:
+        """How often the image was found replaced: files that were open then are not read again, even if it returns."""
+        return self._replaced[path]
 
 
 def _overview_for(scene: Scene, decimation: int) -> tuple[int | None, int]:
@@ -155,16 +215,36 @@ def _to_uint8(
     return np.ascontiguousarray(np.moveaxis(bands, 0, -1)), mask
 
 
-def _mean(pixels: npt.NDArray[np.uint8], k: int) -> npt.NDArray[np.uint8]:
-    """Means of k × k pixels of a `(height, width, bands)` array; the last row and column may hold fewer."""
+def _mean_of_valid(
+    pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_], k: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """Means of k × k pixels, and which of them have data: those of which at least half has.
+
+    Where a part has none, only the rest counts: the colour of nodata must not bleed into the scene's edge.
+    """
     if k == 1:
-        return pixels
+        return pixels, mask
+    means = _mean(pixels, k)
+    if mask.all():
+        return means, np.ones(means.shape[:2], np.bool_)
+    weights = _sums(mask[..., np.newaxis].view(np.uint8), k)
+    sums = _sums(pixels * mask[..., np.newaxis], k)
+    means = np.where(weights, (sums + weights // 2) // np.maximum(weights, 1), means).astype(np.uint8)
+    return means, 2 * weights[..., 0] >= k * k
+
+
+def _mean(pixels: npt.NDArray[np.uint8], k: int) -> npt.NDArray[np.uint8]:
+    means: npt.NDArray[np.uint8] = ((_sums(pixels, k) + k * k // 2) // (k * k)).astype(np.uint8)
+    return means
+
+
+def _sums(pixels: npt.NDArray[np.uint8], k: int) -> npt.NDArray[np.uint32]:
+    """Sums of k × k pixels of a `(height, width, bands)` array; at the far edges the last row and column repeat."""
     height, width, bands = pixels.shape
     padded = np.pad(pixels, ((0, -height % k), (0, -width % k), (0, 0)), mode="edge")
     blocks = padded.reshape(padded.shape[0] // k, k, padded.shape[1] // k, k, bands)
-    total = blocks.sum(axis=(1, 3), dtype=np.uint32)
-    means: npt.NDArray[np.uint8] = ((total + k * k // 2) // (k * k)).astype(np.uint8)
-    return means
+    sums: npt.NDArray[np.uint32] = blocks.sum(axis=(1, 3), dtype=np.uint32)
+    return sums
 
 
 def _reading_error(scene: Scene, settings: ReadSettings, *, slow: bool) -> Exception:

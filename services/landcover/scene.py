@@ -157,7 +157,7 @@ def choose_bands(source: SceneSource, image: Any) -> tuple[int, int, int]:
             kinds = ", ".join(each.name for each in image.colorinterp)
             raise SceneUnsupported(
                 f"{public_location(source)} has {image.count} band(s) ({kinds}), neither RGB nor RGBA; "
-                "name three in a catalogue: `bands: [red, green, blue]`, counted from 1."
+                "say in a catalogue which are red, green and blue, for example `bands: [1, 2, 3]`."
             )
         bands = (1, 2, 3)
     if max(bands) > image.count:
@@ -189,7 +189,7 @@ def current_version(source: SceneSource, settings: ReadSettings) -> str:
                     stat = os.stat(source.location + suffix)  # noqa: PTH116
                     parts += [suffix, stat.st_size, stat.st_mtime_ns]
         except OSError as error:
-            raise SceneUnreadable(f"{source.location} cannot be read: {error.strerror or error}.") from error
+            raise SceneUnreadable(f"{public_location(source)} cannot be read: {error.strerror or error}.") from error
         return _token(*parts)
     url = urlsplit(source.location)
     begin = time.monotonic()
@@ -208,7 +208,8 @@ def current_version(source: SceneSource, settings: ReadSettings) -> str:
         if took_too_long(begin, settings):
             raise SceneTooSlow(f"{public_location(source)} did not answer within {settings.timeout_s:g} s.") from None
         raise SceneUnreadable(
-            f"{public_location(source)} cannot be read: its server did not give it; check address and permissions."
+            f"{public_location(source)} cannot be read: its server did not give it; check the address and "
+            "the permissions, and that it answers range requests."
         ) from None  # the cause would carry a signed address into the log
     return _token(head.get("e_tag") or "", head["size"], head.get("last_modified") or "")
 
@@ -222,9 +223,9 @@ def took_too_long(begin: float, settings: ReadSettings) -> bool:
 
 
 def public_location(source: SceneSource) -> str:
-    """The location without query, user or password: fit for messages and logs (URLs may be signed)."""
+    """The location without query, user, password or folder: fit for clients (URLs may be signed)."""
     if not source.is_remote:
-        return source.location
+        return source.location.rpartition("/")[2]
     parts = urlsplit(source.location)
     return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
@@ -258,8 +259,7 @@ def open_dataset(source: SceneSource, settings: ReadSettings, *, version: str = 
         if source.is_remote and took_too_long(begin, settings):
             raise SceneTooSlow(f"{public_location(source)} did not answer within {settings.timeout_s:g} s.") from error
         raise SceneUnreadable(
-            f"{public_location(source)} cannot be opened as a GeoTIFF; check that it is complete and no "
-            "other format (`rio cogeo create IN OUT` makes a COG)."
+            f"{public_location(source)} cannot be opened as a GeoTIFF; is it one, and complete?"
         ) from error
     try:
         _refuse_oversized(source, image, settings)
@@ -307,7 +307,7 @@ def _refuse_oversized(source: SceneSource, image: Any, settings: ReadSettings) -
     if decoded > settings.max_block_bytes:
         raise SceneUnsupported(
             f"{where} has internal tiles of {width} × {height} px ({decoded >> 20} MiB decoded, at most "
-            f"{settings.max_block_bytes >> 20} are read); `rio cogeo create IN OUT` makes a fit one."
+            f"{settings.max_block_bytes >> 20} are read); `gdal_translate -of COG IN OUT` makes a fit one."
         )
 
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import jinja2
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
 from starlette.templating import Jinja2Templates
 from titiler.core.factory import TMSFactory
 
@@ -68,6 +69,7 @@ def create_app(
         wakeups.start()
         app.state.landcover = ApiState(
             settings=api,
+            read=read,
             scenes=scenes,
             models=models,
             cache=store,
@@ -80,11 +82,12 @@ def create_app(
             yield
         finally:
             await wakeups.stop()
+            app.state.landcover.close()
             for client in (store, subscriber, queue):
                 await client.aclose()
             celery.close()
 
-    app = FastAPI(
+    app = FastAPIOffline(
         title="landcover-tiles",
         version=landcover.__version__,
         description="Land cover from aerial imagery, on demand, as map tiles and statistics.",

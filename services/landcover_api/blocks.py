@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from celery import Celery
@@ -13,7 +15,7 @@ from kombu.exceptions import OperationalError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from landcover.coordination import CLAIM_SCRIPT, INTEREST_GRACE_S, LOST_AFTER_S, REQUEUE_AFTER_S, Claim, read_failure
+from landcover.coordination import CLAIM_SCRIPT, INTEREST_S, LOST_AFTER_S, REQUEUE_AFTER_S, Claim, read_failure
 from landcover.errors import LandcoverError
 from landcover.grid import BlockIndex
 from landcover.keys import BlockKey
@@ -27,6 +29,9 @@ logger = logging.getLogger(__name__)
 POLL_S = 1.0
 """How often a waiter looks for itself: a report can be lost, and a worker can die without one."""
 
+
+SENDING_THREADS = 4
+"""Publishing blocks a thread, for seconds when the broker hangs; nothing else shares these."""
 
 QUEUE_LOOK_S = 0.5
 """How long an answer about the queue's length is believed."""
@@ -82,14 +87,25 @@ class BlockService:
         self._wakeups = wakeups
         self._max_missing = max_missing
         self._claim_script = cache.register_script(CLAIM_SCRIPT)
-        self._sending = asyncio.Semaphore(16)
+        self._senders = ThreadPoolExecutor(SENDING_THREADS, "sending")
+        self._sendings: set[asyncio.Task[None]] = set()
+
+    def close(self) -> None:
+        """Let the sending threads go."""
+        self._senders.shutdown(wait=False, cancel_futures=True)
 
     async def fetch(
-        self, blocks: BlockSet, indices: Sequence[BlockIndex], fields: Sequence[str], *, wait_s: float
+        self,
+        blocks: BlockSet,
+        indices: Sequence[BlockIndex],
+        fields: Sequence[str],
+        *,
+        wait_s: float,
+        gone: Callable[[], Awaitable[bool]] | None = None,
     ) -> Fetched:
         """The `fields` of every block of `indices`; those missing are made if there are not too many.
 
-        Returns once all are there or have failed, at the latest after `wait_s`.
+        Returns once all are there or have failed, at the latest after `wait_s`, or soon after the client is `gone`.
 
         Raises:
             RedisError: the cache is away.
@@ -107,15 +123,16 @@ class BlockService:
         with self._wakeups.watch(by_text) as watch, metrics.WAITING.track_inprogress():
             due = sorted(answer.missing)
             while True:
-                due = await self._advance(blocks, due, fields, answer, deadline)
+                await self._advance(blocks, due, fields, answer, deadline)
                 remaining = deadline - time.monotonic()
                 if not answer.missing or remaining <= 0:
                     return answer
-                if not due:
-                    woken = await watch.wait(min(remaining, POLL_S))
-                    due = sorted(answer.missing & {by_text[key] for key in woken} if woken else answer.missing)
-                    await self._collect(blocks, due, fields, answer)
-                    due = [index for index in due if index in answer.missing]
+                woken = await watch.wait(min(remaining, POLL_S))
+                if gone and await gone():
+                    return answer
+                due = sorted(answer.missing & {by_text[key] for key in woken} if woken else answer.missing)
+                await self._collect(blocks, due, fields, answer)
+                due = [index for index in due if index in answer.missing]
 
     async def _advance(
         self,
@@ -124,26 +141,33 @@ class BlockService:
         fields: Sequence[str],
         answer: Fetched,
         deadline: float,
-    ) -> list[BlockIndex]:
-        """Claim each block that is due and act on what that says; returns those that must be claimed again now."""
+    ) -> None:
+        """Claim each block that is due and act on what that says; what it leaves open the next look finds out."""
         if not due:
-            return []
-        claims = await self._claim([blocks.key(index) for index in due], deadline - time.monotonic())
+            return
+        claims = await self._claim([blocks.key(index) for index in due])
         by_claim: dict[Claim, list[BlockIndex]] = {claim: [] for claim in Claim}
         for index, claim in zip(due, claims, strict=True):
             by_claim[claim].append(index)
         if ready := by_claim[Claim.READY]:
             await self._collect(blocks, ready, fields, answer)
+            await self.discard(blocks, [index for index in ready if index in answer.missing])  # no whole block
         if failed := by_claim[Claim.FAILED]:
             reasons = await self._cache.mget([blocks.key(index).failure for index in failed])
             for index, reason in zip(failed, reasons, strict=True):
-                if reason is not None:
+                if reason is not None:  # else it lapsed just now
                     answer.failed[index] = read_failure(reason)
                     answer.missing.discard(index)
         if claimed := by_claim[Claim.CLAIMED]:
-            await self._send(blocks, claimed)
-        # A block was evicted or a failure lapsed between two looks: rare, and the next look finds it out.
-        return [index for index in (*by_claim[Claim.READY], *by_claim[Claim.FAILED]) if index in answer.missing]
+            sending = asyncio.create_task(self._send(blocks, claimed))
+            self._sendings.add(sending)  # goes on when the client's deadline has come, or the client has gone
+            sending.add_done_callback(self._sendings.discard)
+            await asyncio.wait({sending}, timeout=max(0.0, deadline - time.monotonic()))
+
+    async def discard(self, blocks: BlockSet, indices: Iterable[BlockIndex]) -> None:
+        """Drop blocks that turned out to be damaged: they are made anew when next asked for."""
+        if keys := [blocks.key(index).block for index in indices]:
+            await self._cache.delete(*keys)
 
     async def _collect(
         self, blocks: BlockSet, indices: Sequence[BlockIndex], fields: Sequence[str], answer: Fetched
@@ -156,14 +180,13 @@ class BlockService:
                     answer.found[index] = tuple(values)
                     answer.missing.discard(index)
 
-    async def _claim(self, keys: Sequence[BlockKey], remaining_s: float) -> list[Claim]:
-        interest_ms = int((max(0.0, remaining_s) + INTEREST_GRACE_S) * 1000)
+    async def _claim(self, keys: Sequence[BlockKey]) -> list[Claim]:
         requeue_after_s = LOST_AFTER_S if await self._queue_is_empty() else REQUEUE_AFTER_S
         async with self._cache.pipeline(transaction=False) as pipe:
             for key in keys:
                 await self._claim_script(
                     keys=[key.block, key.marker, key.lease, key.failure],
-                    args=[interest_ms, requeue_after_s * 1000],
+                    args=[INTEREST_S * 1000, requeue_after_s * 1000],
                     client=pipe,
                 )
             return [Claim(answer.decode()) for answer in await pipe.execute()]
@@ -188,10 +211,10 @@ class BlockService:
                 send_block(self._celery, task)
 
         try:
-            async with self._sending:
-                await asyncio.to_thread(send)
+            await asyncio.get_running_loop().run_in_executor(self._senders, send)
         except (OperationalError, RedisError, OSError) as error:
             logger.warning("tasks cannot be queued: %s", error)
-            await self._cache.delete(*(blocks.key(index).marker for index in indices))
+            with suppress(RedisError, OSError):
+                await self._cache.delete(*(blocks.key(index).marker for index in indices))
         else:
             metrics.QUEUED.inc(len(tasks))

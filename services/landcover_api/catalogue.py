@@ -83,7 +83,7 @@ def _document(request: Request, state: ApiState, scene: Scene) -> dict[str, Any]
         "dtype": scene.dtype,
     }
     try:
-        cover = land_cover(scene, state.models.default)
+        cover = land_cover(scene, state.models.default, state.settings.max_missing_blocks)
     except LandcoverError as error:  # too coarse: there is imagery, but no land cover
         return document | {"error": str(error), "minzoom": None, "maxzoom": None, "landcover": None}
     reader = LandCoverReader(cover)

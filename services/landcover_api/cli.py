@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
+import resource
 from typing import Any
+
+from landcover.local import end_with_parent
+from landcover.logs import configure_logging
+
+_ONE_OF_MANY = "LANDCOVER_API_ONE_OF_MANY"
+"""Set for the processes that share a port: they end with the one that started them."""
 
 
 def api(subparsers: Any) -> None:
@@ -25,14 +33,28 @@ def api(subparsers: Any) -> None:
     parser.set_defaults(run=_run)
 
 
+def make_process() -> Any:
+    """The application of one of several processes, which start bare."""
+    from landcover_api.app import create_app
+
+    configure_logging(os.environ.get("LANDCOVER_LOG_LEVEL", "INFO"))
+    if _ONE_OF_MANY in os.environ:
+        end_with_parent()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard) if hard > soft else (soft, hard))  # a client is a file
+    return create_app()
+
+
 def _run(arguments: argparse.Namespace) -> int:
     import uvicorn
 
     from landcover_api.app import create_app
 
+    if arguments.processes > 1:
+        os.environ[_ONE_OF_MANY] = "1"
     create_app()  # a wrong setting or model is one sentence here, not a traceback of a server process
     uvicorn.run(
-        "landcover_api.app:create_app",
+        "landcover_api.cli:make_process",
         factory=True,
         host=arguments.host,
         port=arguments.port,

@@ -18,6 +18,8 @@ class LandCover:
     scene: Scene
     model: ModelFile
     grid: Grid
+    on_demand_blocks: int
+    """A request that lacks more is not mapped on demand."""
 
     @property
     def blocks(self) -> BlockSet:
@@ -31,10 +33,11 @@ class LandCover:
 
 
 @lru_cache(maxsize=1024)
-def land_cover(scene: Scene, model: ModelFile) -> LandCover:
+def land_cover(scene: Scene, model: ModelFile, on_demand_blocks: int) -> LandCover:
     """The land cover of `scene` by `model`.
 
     Raises:
         SceneTooCoarse: the model was not trained for such pixels.
     """
-    return LandCover(scene=scene, model=model, grid=grid_for(scene, model.contract))
+    grid = grid_for(scene, model.contract)
+    return LandCover(scene=scene, model=model, grid=grid, on_demand_blocks=on_demand_blocks)

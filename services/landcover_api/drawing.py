@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from landcover import block
-from landcover.errors import RequestTooLarge
+from landcover.errors import BlockDamaged, NotFound, RequestTooLarge, SceneChanged
 from landcover_api import statistics
 from landcover_api.blocks import Fetched
 from landcover_api.cover import LandCover
@@ -17,26 +19,52 @@ from landcover_api.sampling import Extent, Sampling, sample
 from landcover_api.state import ApiState
 
 
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """How long a request may wait for blocks, and how to tell that its client no longer does."""
+
+    seconds: float
+    gone: Callable[[], Awaitable[bool]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """An encoded image and how far it is finished."""
+
+    data: bytes
+    missing: int
+    """Blocks not there in time, transparent in the image."""
+    queued: bool
+    """False if they are too many to be mapped on demand."""
+    touches_scene: bool
+
+
 async def draw(
-    state: ApiState, cover: LandCover, extent: Extent, rendering: Rendering, *, wait_s: float | None, whole: bool
-) -> tuple[bytes, int]:
-    """Draw one image from blocks; returns its bytes and how many blocks were still missing.
+    state: ApiState, cover: LandCover, extent: Extent, rendering: Rendering, *, waiting: Waiting, whole: bool
+) -> Drawing:
+    """Draw one image from blocks.
 
     Raises:
         LandcoverError: a block could not be made.
+        NotFound: the image must be `whole` and shows nothing of the scene.
         RequestTooLarge: the image touches more blocks than one request may, or it must be `whole` and lacks more
             than are mapped on demand, so that waiting would not help.
     """
-    sampling = await asyncio.to_thread(sample, cover.grid, extent)
+    sampling = await state.draw(sample, cover.grid, extent)
+    if whole and not sampling.blocks:
+        raise NotFound(f"This lies outside scene '{cover.scene.id}'.")
     _refuse_too_many(state, len(sampling.blocks))
     fields = [block.field(layer, sampling.level) for layer in rendering.layers]
-    wait_s = state.settings.wait_s if wait_s is None else wait_s
-    fetched = await state.blocks.fetch(cover.blocks, sampling.blocks, fields, wait_s=wait_s)
-    for error in fetched.failed.values():
-        raise error
+    fetched = await state.blocks.fetch(cover.blocks, sampling.blocks, fields, wait_s=waiting.seconds, gone=waiting.gone)
+    _raise_failure(state, cover, fetched)
     if whole and not fetched.queued:
-        raise _not_on_demand(state, len(fetched.missing))
-    return await asyncio.to_thread(_compose, cover, extent, rendering, sampling, fetched), len(fetched.missing)
+        raise not_on_demand(cover, len(fetched.missing))
+    try:
+        data = await state.draw(_compose, cover, extent, rendering, sampling, fetched)
+    except BlockDamaged:
+        await state.blocks.discard(cover.blocks, fetched.found)
+        raise
+    return Drawing(data=data, missing=len(fetched.missing), queued=fetched.queued, touches_scene=bool(sampling.blocks))
 
 
 def _compose(cover: LandCover, extent: Extent, rendering: Rendering, sampling: Sampling, fetched: Fetched) -> bytes:
@@ -55,7 +83,7 @@ def _compose(cover: LandCover, extent: Extent, rendering: Rendering, sampling: S
 
 
 async def region_statistics(
-    state: ApiState, cover: LandCover, region: statistics.Region, *, wait_s: float | None
+    state: ApiState, cover: LandCover, region: statistics.Region, *, waiting: Waiting
 ) -> tuple[dict[str, Any], int]:
     """The statistics document of a region, and how many blocks were missing.
 
@@ -64,18 +92,18 @@ async def region_statistics(
         RequestTooLarge: the region touches more blocks than one request may, or lacks more than are mapped on demand.
     """
     grid, contract = cover.grid, cover.model.contract
-    touched = await asyncio.to_thread(statistics.coverage, grid, region)
-    _refuse_too_many(state, len(touched.whole) + len(touched.partial))
-    wait_s = state.settings.wait_s if wait_s is None else wait_s
+    _refuse_too_many(state, statistics.blocks_around(grid, region))
+    touched = await state.draw(statistics.coverage, grid, region)
     maps = [block.field("class", 0), block.field("confidence", 0)]
     whole, partial = await asyncio.gather(
-        state.blocks.fetch(cover.blocks, touched.whole, [block.HISTOGRAM_FIELD], wait_s=wait_s),
-        state.blocks.fetch(cover.blocks, touched.partial, maps, wait_s=wait_s),
+        state.blocks.fetch(
+            cover.blocks, touched.whole, [block.HISTOGRAM_FIELD], wait_s=waiting.seconds, gone=waiting.gone
+        ),
+        state.blocks.fetch(cover.blocks, touched.partial, maps, wait_s=waiting.seconds, gone=waiting.gone),
     )
-    for error in (*whole.failed.values(), *partial.failed.values()):
-        raise error
+    _raise_failure(state, cover, whole, partial)
     if not (whole.queued and partial.queued):
-        raise _not_on_demand(state, len(whole.missing) + len(partial.missing))
+        raise not_on_demand(cover, len(whole.missing) + len(partial.missing))
 
     def count() -> statistics.Tally:
         tally = statistics.Tally(contract.max_value)
@@ -86,7 +114,11 @@ async def region_statistics(
             statistics.add_partial(tally, grid, region, index, classes, confidence)
         return tally
 
-    tally = await asyncio.to_thread(count)
+    try:
+        tally = await state.draw(count)
+    except BlockDamaged:
+        await state.blocks.discard(cover.blocks, [*whole.found, *partial.found])
+        raise
     missing = len(whole.missing) + len(partial.missing)
     head = {
         "scene": cover.scene.id,
@@ -98,9 +130,21 @@ async def region_statistics(
     return head | statistics.summary(tally, contract.classes, region.area_m2), missing
 
 
-def _not_on_demand(state: ApiState, missing: int) -> RequestTooLarge:
+def _raise_failure(state: ApiState, cover: LandCover, *fetched: Fetched) -> None:
+    """Raise the first reason why a block could not be made, if there is one.
+
+    A worker that found another image than the one we know makes us look at it again.
+    """
+    for error in (error for each in fetched for error in each.failed.values()):
+        if isinstance(error, SceneChanged):
+            state.scenes.forget(cover.scene.id)
+        raise error
+
+
+def not_on_demand(cover: LandCover, missing: int) -> RequestTooLarge:
+    """What to say of a request that waiting would not help."""
     return RequestTooLarge(
-        f"{missing} blocks of this are not mapped yet; at most {state.settings.max_missing_blocks} are on demand. "
+        f"{missing} blocks of this are not mapped yet; at most {cover.on_demand_blocks} are on demand. "
         "Ask for smaller parts."
     )
 

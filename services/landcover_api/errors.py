@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
-from rio_tiler.errors import RioTilerError
+from rio_tiler.errors import PointOutsideBounds, RioTilerError, TileOutsideBounds
 from starlette.exceptions import HTTPException
 
 from landcover import errors
@@ -51,7 +51,7 @@ def add_exception_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RioTilerError)
     async def imagery(_: Request, error: RioTilerError) -> JSONResponse:
-        outside = type(error).__name__ in ("TileOutsideBounds", "PointOutsideBounds")
+        outside = isinstance(error, (TileOutsideBounds, PointOutsideBounds))
         return _answer(404 if outside else 422, str(error))
 
     @app.exception_handler(RedisError)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from functools import lru_cache
 
 import morecantile
@@ -19,6 +20,11 @@ TILE_MATRIX_SETS = TileMatrixSets(
     {name: tms for name in morecantile.tms.list() if not (tms := morecantile.tms.get(name)).is_variable}
 )
 """All of morecantile's but those whose rows differ in width, which no XYZ client can address."""
+
+
+MIN_SPAN, MAX_SPAN = 1e-9, 1e9
+"""Of a box, in its CRS's unit: from a tenth of a millimetre in degrees to many times around the Earth in metres."""
+MAX_IMAGE_SIDE_PX = 4096
 
 
 def tile_matrix_set(name: str) -> TileMatrixSet:
@@ -92,19 +98,25 @@ def box_extent(
             raise InvalidRequest(f"Nothing leads from {coord_crs} to {dst_crs}; name two CRSs of the Earth.") from None
     if not all(map(math.isfinite, (xmin, ymin, xmax, ymax))) or xmin >= xmax or ymin >= ymax:
         raise InvalidRequest("The box lies outside what its CRS or the image's can express.")
-    aspect = (xmax - xmin) / (ymax - ymin)
+    across, down = xmax - xmin, ymax - ymin
+    if not (MIN_SPAN < across < MAX_SPAN and MIN_SPAN < down < MAX_SPAN and 1e-4 < across / down < 1e4):
+        raise InvalidRequest("The box is too large, too small or too narrow to be drawn.")
+    aspect = across / down
     if width is None and height is None:
         width, height = (max_size, round(max_size / aspect)) if aspect >= 1 else (round(max_size * aspect), max_size)
     elif width is None:
         width = round((height or 1) * aspect)
     elif height is None:
         height = round(width / aspect)
-    return Extent(
-        crs=target, xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax, width_px=max(1, width), height_px=max(1, height or 1)
-    )
+    width, height = max(1, width), max(1, height or 1)
+    if max(width, height) > MAX_IMAGE_SIDE_PX:
+        raise InvalidRequest(f"The image would be {width} × {height} px; at most {MAX_IMAGE_SIDE_PX} a side are drawn.")
+    return Extent(crs=target, xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax, width_px=width, height_px=height)
 
 
 def _crs_wkt(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z]+:\w+", name):  # PROJ strings and WKT can make PROJ open files
+        raise InvalidRequest(f"'{name[:40]}' is no CRS; write it as EPSG:3857.")
     try:
         crs = CRS.from_user_input(name)
     except CRSError:

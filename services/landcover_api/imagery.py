@@ -2,69 +2,144 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar, cast
 
+from fastapi import APIRouter, Depends, Request
+from rasterio.errors import RasterioError
 from rio_tiler.io import Reader
-from rio_tiler.models import ImageData
+from rio_tiler.models import ImageData, PointData
 from starlette.templating import Jinja2Templates
 from titiler.core.factory import TilerFactory
 
-from landcover.scene import Scene, open_image
+from landcover.errors import InvalidRequest, SceneUnreadable
+from landcover.scene import Scene, note_failure, open_image, public_location
 from landcover.settings import ReadSettings
 from landcover_api.extents import TILE_MATRIX_SETS
 from landcover_api.state import SceneId, State
 
 PREFIX = "/scenes/{scene}/imagery"
+MAX_SIDE_PX = 2048
+"""Of any image asked for: TiTiler would allocate whatever a client names."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """What `SceneReader` opens."""
+
+    scene: Scene
+    read: ReadSettings
+
+
+def _unreadable_if_broken(read: Callable[P, T]) -> Callable[P, T]:
+    """Turn GDAL's errors into our own sentence; theirs may show a signed address."""
+
+    @wraps(read)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return read(*args, **kwargs)
+        except RasterioError:
+            source = cast(SceneReader, args[0]).scene.source
+            note_failure(source)
+            raise SceneUnreadable(
+                f"{public_location(source)} is truncated or corrupt: a part of it cannot be decoded."
+            ) from None
+
+    return wrapped
 
 
 class SceneReader(Reader):
     """rio-tiler's reader of a scene: the same file, bands and rescaling that the network sees, unless asked else."""
 
     def __attrs_post_init__(self) -> None:
-        self.scene = cast(Scene, self.input)
-        settings = ReadSettings()
+        image = cast(Image, self.input)
+        self.scene = image.scene
         source, version = self.scene.source, self.scene.version
-        self.dataset = self._ctx_stack.enter_context(open_image(source, settings, version=version))
+        self.dataset = self._ctx_stack.enter_context(open_image(source, image.read, version=version))
         self.input = source.gdal_path
         super().__attrs_post_init__()  # type: ignore[no-untyped-call]
 
+    @_unreadable_if_broken
     def tile(self, *args: Any, **options: Any) -> ImageData:
         """A map tile."""
         return self._shown(super().tile(*args, **self._with_bands(options)), options)
 
+    @_unreadable_if_broken
     def part(self, *args: Any, **options: Any) -> ImageData:
         """A box."""
         return self._shown(super().part(*args, **self._with_bands(options)), options)
 
+    @_unreadable_if_broken
     def preview(self, *args: Any, **options: Any) -> ImageData:
         """The whole, small."""
         return self._shown(super().preview(*args, **self._with_bands(options)), options)
 
+    @_unreadable_if_broken
+    def point(self, *args: Any, **options: Any) -> PointData:
+        """The values at a point."""
+        return super().point(*args, **options)
+
     def _with_bands(self, options: dict[str, Any]) -> dict[str, Any]:
-        return options if self._chosen(options) else options | {"indexes": self.scene.bands}
+        return options if options.get("indexes") else options | {"indexes": self.scene.bands}
 
     def _shown(self, image: ImageData, options: dict[str, Any]) -> ImageData:
-        if self.scene.source.rescale and not self._chosen(options):
+        if self.scene.source.rescale and not options.get("indexes"):
             image.rescale(in_range=(self.scene.source.rescale,))
         return image
 
-    @staticmethod
-    def _chosen(options: dict[str, Any]) -> bool:
-        return bool(options.get("indexes") or options.get("expression"))
 
-
-async def get_scene(state: State, scene: SceneId) -> Scene:
+async def get_image(state: State, scene: SceneId) -> Image:
     """The scene of the address, judged as for land cover: nothing unfit is ever opened."""
-    return await state.scene(scene)
+    return Image(scene=await state.scene(scene), read=state.read)
 
 
-def imagery_router(templates: Jinja2Templates) -> Any:
+async def refuse_excess(request: Request) -> None:
+    """Refuse sizes and programs that could exhaust memory or processor.
+
+    Raises:
+        InvalidRequest: with what is allowed.
+    """
+    query = request.query_params
+    for name in ("expression", "algorithm"):
+        if name in query:
+            raise InvalidRequest(f"{name} is not offered here; imagery is shown as it is.")
+    sizes = {
+        name: query[name] for name in ("tilesize", "width", "height", "max_size", "buffer", "padding") if name in query
+    }
+    path = request.path_params
+    sizes |= {name: str(path[name]) for name in ("width", "height") if name in path}
+    for name, text in sizes.items():
+        try:
+            size = float(text)
+        except ValueError:
+            continue  # the route itself says what is wrong with it
+        if not size <= MAX_SIDE_PX:
+            raise InvalidRequest(f"{name} may be at most {MAX_SIDE_PX} px.")
+
+
+class ImageryFactory(TilerFactory):
+    """TiTiler's factory, with those of its endpoints whose cost is bounded by what is asked."""
+
+    def register_routes(self) -> None:
+        """Register what shows the image; its statistics and features would read all of it."""
+        for register in (self.info, self.tilesets, self.tile, self.tilejson, self.point, self.preview):
+            register()  # type: ignore[no-untyped-call]
+
+
+def imagery_router(templates: Jinja2Templates) -> APIRouter:
     """TiTiler's endpoints under `PREFIX`."""
-    return TilerFactory(
+    factory = ImageryFactory(
         reader=SceneReader,
-        path_dependency=get_scene,
+        path_dependency=get_image,
         router_prefix=PREFIX,
         supported_tms=TILE_MATRIX_SETS,
-        add_viewer=False,
         templates=templates,
-    ).router
+    )
+    router = APIRouter(dependencies=[Depends(refuse_excess)])
+    router.include_router(factory.router)
+    return router

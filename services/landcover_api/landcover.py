@@ -6,7 +6,7 @@ own, since a request may have to wait for blocks, and thousands may wait at once
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
@@ -22,24 +22,43 @@ from titiler.core.factory import TilerFactory
 
 from landcover import block
 from landcover.block import Layer
-from landcover.errors import InvalidRequest, NotFound, Pending, RequestTooLarge
+from landcover.errors import InvalidRequest, NotFound, Pending, RequestTooLarge, SceneChanged
 from landcover.geodesy import WGS84, transformer
 from landcover.grid import BlockIndex
 from landcover_api import metrics, statistics
-from landcover_api.drawing import draw, region_statistics
-from landcover_api.extents import TILE_MATRIX_SETS, box_extent, check_tile, tile_extent, tile_matrix_set, tms_crs
+from landcover_api.cover import LandCover
+from landcover_api.drawing import Drawing, Waiting, draw, not_on_demand, region_statistics
+from landcover_api.extents import (
+    MAX_IMAGE_SIDE_PX,
+    TILE_MATRIX_SETS,
+    box_extent,
+    check_tile,
+    tile_extent,
+    tile_matrix_set,
+    tms_crs,
+)
 from landcover_api.reader import LandCoverReader
 from landcover_api.rendering import ImageFormat, Rendering
-from landcover_api.sampling import sample
 from landcover_api.settings import MAX_WAIT_S
 from landcover_api.state import ApiState, LandCoverParam, State, get_land_cover
 from landcover_api.warm import TileSet, etag, matches
 
 PENDING_HEADER = "Landcover-Pending"
-Wait = Annotated[
-    float | None,
-    Query(ge=0, le=MAX_WAIT_S, description="Seconds to wait for missing blocks; by default the service's."),
-]
+
+
+async def get_waiting(
+    request: Request,
+    state: State,
+    wait: Annotated[
+        float | None,
+        Query(ge=0, le=MAX_WAIT_S, description="Seconds to wait for missing blocks; by default the service's."),
+    ] = None,
+) -> Waiting:
+    """How long this request waits, which is no longer than its client does."""
+    return Waiting(seconds=state.settings.wait_s if wait is None else wait, gone=request.is_disconnected)
+
+
+WaitingParam = Annotated[Waiting, Depends(get_waiting)]
 Strict = Annotated[bool, Query(description="Answer 503 instead of an unfinished image, 404 outside the scene.")]
 LayerParam = Annotated[Layer, Query(description="Class map, or the model's confidence in it.")]
 
@@ -88,7 +107,7 @@ class LandCoverFactory(TilerFactory):
         self.tile_statistics()
         self.info()  # type: ignore[no-untyped-call]
         self.tilesets()  # type: ignore[no-untyped-call]
-        self.tilejson()  # type: ignore[no-untyped-call]
+        self.tilejson()
         self.wmts()
         self.map_viewer()
         self.bbox()
@@ -100,6 +119,7 @@ class LandCoverFactory(TilerFactory):
         async def tile(
             request: Request,
             state: State,
+            waiting: WaitingParam,
             cover: LandCoverParam,
             only: ClassFilter,
             tileMatrixSetId: str,  # noqa: N803 - TiTiler's and OGC's name
@@ -110,30 +130,32 @@ class LandCoverFactory(TilerFactory):
             layer: LayerParam = "class",
             tilesize: Annotated[Literal["256", "512"], Query(description="Pixels a side.")] = "256",
             strict: Strict = False,
-            wait: Wait = None,
         ) -> Response:
             tms = tile_matrix_set(tileMatrixSetId)
             check_tile(tms, z, x, y)
             rendering = Rendering(layer=layer, only=only, tilesize=int(tilesize), format=format)
-            tiles = TileSet(cover=cover, tms=tileMatrixSetId, rendering=rendering)
-            state.warm.remember(request.scope, tiles)
-            key = tiles.key(z, x, y)
-            headers = {"Cache-Control": f"public, max-age={state.settings.tile_max_age_s}", "ETag": etag(key)}
-            if matches(request.headers.get("if-none-match"), headers["ETag"]):
-                return Response(status_code=304, headers=headers)  # only a finished tile ever had this ETag
-            if (data := await state.cache.get(key)) is not None:
-                metrics.TILES.labels("cache").inc()
-                return Response(data, media_type=format.media_type, headers=headers)
             extent = tile_extent(tms, z, x, y, rendering.tilesize)
-            if strict and not sample(cover.grid, extent).blocks:
-                raise NotFound(f"Tile {z}/{x}/{y} lies outside scene '{cover.scene.id}'.")
-            data, missing = await draw(state, cover, extent, rendering, wait_s=wait, whole=strict)
-            if missing:
-                metrics.TILES.labels("pending").inc()
-                return _unfinished(state, data, missing, format, strict=strict)
-            metrics.TILES.labels("drawn").inc()
-            await state.cache.set(key, data, ex=state.cache_ttl_s)
-            return Response(data, media_type=format.media_type, headers=headers)
+
+            async def answer(cover: LandCover) -> Response:
+                tiles = TileSet(cover=cover, tms=tileMatrixSetId, rendering=rendering)
+                state.warm.remember(request.scope, tiles)
+                key = tiles.key(z, x, y)
+                headers = {"Cache-Control": f"public, max-age={state.settings.tile_max_age_s}", "ETag": etag(key)}
+                if matches(request.headers.get("if-none-match"), headers["ETag"]):
+                    return Response(status_code=304, headers=headers)  # only a finished tile ever had this ETag
+                if (data := await state.cache.get(key)) is not None:
+                    metrics.TILES.labels("cache").inc()
+                    return Response(data, media_type=format.media_type, headers=headers)
+                drawing = await draw(state, cover, extent, rendering, waiting=waiting, whole=strict)
+                if drawing.missing:
+                    metrics.TILES.labels("pending").inc()
+                    return _unfinished(state, drawing, format, strict=strict)
+                metrics.TILES.labels("drawn").inc()
+                if drawing.touches_scene:  # empty tiles are without number, and cost nothing to draw
+                    await state.cache.set(key, drawing.data, ex=state.cache_ttl_s)
+                return Response(drawing.data, media_type=format.media_type, headers=headers)
+
+            return await with_current_image(state, cover, answer)
 
         path = "/tiles/{tileMatrixSetId}/{z}/{x}/{y}"
         options = _image_options("A map tile of land cover.")
@@ -146,6 +168,7 @@ class LandCoverFactory(TilerFactory):
         @self.router.get("/tiles/{tileMatrixSetId}/{z}/{x}/{y}/statistics", summary="Area of each class in a tile.")
         async def tile_statistics(
             state: State,
+            waiting: WaitingParam,
             cover: LandCoverParam,
             tileMatrixSetId: str,  # noqa: N803
             z: int,
@@ -153,14 +176,13 @@ class LandCoverFactory(TilerFactory):
             y: int,
             response: Response,
             strict: Strict = False,
-            wait: Wait = None,
         ) -> dict[str, Any]:
             tms = tile_matrix_set(tileMatrixSetId)
             check_tile(tms, z, x, y)
             box = tms.xy_bounds(Tile(x, y, z))
             bounds = box.left, box.bottom, box.right, box.top
-            region = await asyncio.to_thread(statistics.rectangle_region, cover.grid, tms_crs(tileMatrixSetId), bounds)
-            document, missing = await region_statistics(state, cover, region, wait_s=wait)
+            region = await state.draw(statistics.rectangle_region, cover.grid, tms_crs(tileMatrixSetId), bounds)
+            document, missing = await region_statistics(state, cover, region, waiting=waiting)
             if missing and strict:
                 raise Pending(f"{missing} blocks are being mapped; ask again.")
             max_age = state.settings.pending_max_age_s if missing else state.settings.tile_max_age_s
@@ -168,6 +190,40 @@ class LandCoverFactory(TilerFactory):
             if missing:
                 response.headers[PENDING_HEADER] = str(missing)
             return document
+
+    def tilejson(self) -> None:
+        """Register TileJSON; TiTiler's own knows no attribution of a scene and starts maps at the lowest zoom."""
+
+        @self.router.get("/{tileMatrixSetId}/tilejson.json", name="tilejson", summary="For web maps: TileJSON 3.0.0.")
+        async def tilejson(
+            request: Request,
+            cover: LandCoverParam,
+            only: ClassFilter,
+            tileMatrixSetId: str,  # noqa: N803
+            layer: LayerParam = "class",
+            tilesize: Annotated[Literal["256", "512"], Query(description="Pixels a side.")] = "512",
+            tile_format: Annotated[ImageFormat, Query(description="Of the tiles.")] = ImageFormat.PNG,
+        ) -> dict[str, Any]:
+            reader = LandCoverReader(cover, tms=tile_matrix_set(tileMatrixSetId))
+            west, south, east, north = bounds = cover.scene.bounds_wgs84
+            query = [(k, v) for k, v in request.query_params.multi_items() if k not in ("tilesize", "tile_format")]
+            tiles = self.url_for(
+                request, "tile", tileMatrixSetId=tileMatrixSetId, z="{z}", x="{x}", y="{y}", format=tile_format.value
+            )
+            source = cover.scene.source
+            maxzoom = max(reader.maxzoom - (tilesize == "512"), 0)
+            minzoom = min(reader.minzoom, maxzoom)
+            return {
+                "tilejson": "3.0.0",
+                "name": f"Land cover of {source.title or source.id} by {cover.model.name}",
+                "attribution": source.attribution,
+                "tiles": [f"{tiles}?{urlencode([*query, ('tilesize', tilesize)])}"],
+                "scheme": "xyz",
+                "minzoom": minzoom,
+                "maxzoom": maxzoom,
+                "bounds": bounds,
+                "center": [(west + east) / 2, (south + north) / 2, max(minzoom, maxzoom - 3)],
+            }
 
     def wmts(self) -> None:
         """Register WMTS capabilities."""
@@ -191,7 +247,7 @@ class LandCoverFactory(TilerFactory):
                     "cover": cover,
                     "bounds": cover.scene.bounds_wgs84,
                     "tms": tms,
-                    "crs": CRS.from_wkt(tms_crs(tileMatrixSetId)).to_epsg(),
+                    "crs": _crs_urn(tileMatrixSetId),
                     "matrices": [tms.matrix(zoom) for zoom in range(reader.minzoom, reader.maxzoom + 1)],
                     "tiles": tiles + (f"?{urlencode(query)}" if query else ""),
                     "url": str(request.url),
@@ -216,6 +272,7 @@ class LandCoverFactory(TilerFactory):
         )
         async def bbox(
             state: State,
+            waiting: WaitingParam,
             cover: LandCoverParam,
             only: ClassFilter,
             minx: float,
@@ -225,12 +282,13 @@ class LandCoverFactory(TilerFactory):
             format: ImageFormat,  # noqa: A002
             coord_crs: Annotated[str, Query(alias="coord_crs", description="CRS of the box.")] = WGS84,
             dst_crs: Annotated[str | None, Query(alias="dst_crs", description="CRS of the image.")] = None,
-            max_size: Annotated[int, Query(ge=1, le=16384, description="Pixels of the longer side.")] = 1024,
-            width: Annotated[int | None, Query(ge=1, le=16384)] = None,
-            height: Annotated[int | None, Query(ge=1, le=16384)] = None,
+            max_size: Annotated[
+                int, Query(ge=1, le=MAX_IMAGE_SIDE_PX, description="Pixels of the longer side.")
+            ] = 1024,
+            width: Annotated[int | None, Query(ge=1, le=MAX_IMAGE_SIDE_PX, description="Pixels.")] = None,
+            height: Annotated[int | None, Query(ge=1, le=MAX_IMAGE_SIDE_PX, description="Pixels.")] = None,
             layer: LayerParam = "class",
             strict: Strict = False,
-            wait: Wait = None,
         ) -> Response:
             extent = box_extent((minx, miny, maxx, maxy), coord_crs, dst_crs, max_size, width, height)
             if extent.width_px * extent.height_px > state.settings.max_image_px:
@@ -239,11 +297,13 @@ class LandCoverFactory(TilerFactory):
                     f"{state.settings.max_image_px} are drawn. Give a smaller width, height or max_size."
                 )
             rendering = Rendering(layer=layer, only=only, tilesize=0, format=format)
-            data, missing = await draw(state, cover, extent, rendering, wait_s=wait, whole=True)
-            if missing:
-                return _unfinished(state, data, missing, format, strict=strict)
+            drawing = await draw(state, cover, extent, rendering, waiting=waiting, whole=strict)
+            if not drawing.queued:
+                raise not_on_demand(cover, drawing.missing)
+            if drawing.missing:
+                return _unfinished(state, drawing, format, strict=strict)
             headers = {"Cache-Control": f"public, max-age={state.settings.tile_max_age_s}"}
-            return Response(data, media_type=format.media_type, headers=headers)
+            return Response(drawing.data, media_type=format.media_type, headers=headers)
 
     def point(self) -> None:
         """Register the class at a point."""
@@ -251,12 +311,12 @@ class LandCoverFactory(TilerFactory):
         @self.router.get("/point/{lon},{lat}", name="point", summary="Class and confidence at a point.")
         async def point(
             state: State,
+            waiting: WaitingParam,
             cover: LandCoverParam,
             lon: Annotated[float, Path(ge=-180, le=180)],
             lat: Annotated[float, Path(ge=-90, le=90)],
             response: Response,
             strict: Strict = False,
-            wait: Wait = None,
         ) -> dict[str, Any]:
             col, row = ~cover.grid.transform @ transformer(WGS84, cover.grid.crs).transform(lon, lat)
             answer: dict[str, Any] = {"coordinates": [lon, lat], "value": 0, "name": "unknown", "color": None}
@@ -270,8 +330,7 @@ class LandCoverFactory(TilerFactory):
             side = cover.grid.block_px
             index = BlockIndex(int(row) // side, int(col) // side)
             fields = [block.field("class", 0), block.field("confidence", 0)]
-            wait_s = state.settings.wait_s if wait is None else wait
-            fetched = await state.blocks.fetch(cover.blocks, [index], fields, wait_s=wait_s)
+            fetched = await state.blocks.fetch(cover.blocks, [index], fields, wait_s=waiting.seconds, gone=waiting.gone)
             for error in fetched.failed.values():
                 raise error
             if index in fetched.found:
@@ -293,15 +352,32 @@ class LandCoverFactory(TilerFactory):
             return answer | {"value": None, "name": None, "confidence": None, "pending": True}
 
 
-def _unfinished(state: ApiState, data: bytes, missing: int, image_format: ImageFormat, *, strict: bool) -> Response:
-    """What is known so far, to be kept only for a moment; or 503 for who cannot use half an image."""
+async def with_current_image(
+    state: ApiState, cover: LandCover, answer: Callable[[LandCover], Awaitable[Response]]
+) -> Response:
+    """`answer` for `cover`, and once more for the new version if a worker finds that the image was just replaced."""
+    try:
+        return await answer(cover)
+    except SceneChanged:
+        return await answer(await get_land_cover(state, cover.scene.id, cover.model.digest))
+
+
+def _crs_urn(tms: str) -> str:
+    """The CRS of a tile matrix set as OGC writes it."""
+    authority, code = CRS.from_wkt(tms_crs(tms)).to_authority() or ("OGC", "CRS84")
+    return f"urn:ogc:def:crs:{authority}:{'1.3' if authority == 'OGC' else ''}:{code}"
+
+
+def _unfinished(state: ApiState, drawing: Drawing, image_format: ImageFormat, *, strict: bool) -> Response:
+    """What is known so far, to be kept only for a moment; or 503 for who cannot use half an image.
+
+    What lacks too many blocks is not being mapped: asking for it again soon would change nothing.
+    """
     if strict:
-        raise Pending(f"{missing} blocks are being mapped; ask again.")
-    headers = {
-        "Cache-Control": f"public, max-age={state.settings.pending_max_age_s}",
-        PENDING_HEADER: str(missing),
-    }
-    return Response(data, media_type=image_format.media_type, headers=headers)
+        raise Pending(f"{drawing.missing} blocks are being mapped; ask again.")
+    max_age = state.settings.pending_max_age_s if drawing.queued else state.settings.unmapped_max_age_s
+    headers = {"Cache-Control": f"public, max-age={max_age}", PENDING_HEADER: str(drawing.missing)}
+    return Response(drawing.data, media_type=image_format.media_type, headers=headers)
 
 
 def _image_options(summary: str) -> dict[str, Any]:

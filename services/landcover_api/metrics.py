@@ -20,8 +20,24 @@ QUEUED = Counter("landcover_api_blocks_queued_total", "Block tasks sent to worke
 WAITING = Gauge("landcover_api_requests_waiting", "Requests that wait for blocks.")
 
 
+def _route(scope: Scope) -> str:
+    """The pattern of the route that answered, with the prefix that an included router's route does not know."""
+    if "landcover.route" in scope:
+        return str(scope["landcover.route"])
+    pattern = getattr(scope.get("route"), "path", None)
+    if pattern is None:
+        return "other"
+    parts = scope["path"].split("/")
+    if len(parts) > 3 and parts[1] == "scenes" and not pattern.startswith("/scenes"):
+        return f"/scenes/{{scene}}/{parts[3]}{pattern}"
+    return str(pattern)
+
+
 class MeasureMiddleware:
-    """Counts and times requests by route: the route's pattern, never the address, so labels stay few."""
+    """Counts and times requests by route: the route's pattern, never the address, so labels stay few.
+
+    It also forbids browsers to guess what an answer is, whoever made it.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -38,11 +54,12 @@ class MeasureMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"] = [*message.get("headers", []), (b"x-content-type-options", b"nosniff")]
             await send(message)
 
         try:
             await self._app(scope, receive, note_status)
         finally:
-            route = getattr(scope.get("route"), "path", "warm tile" if status in (200, 304) else "other")
+            route = _route(scope)
             REQUESTS.labels(route, status).inc()
             SECONDS.labels(route).observe(time.perf_counter() - begin)

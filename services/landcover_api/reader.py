@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import attr
+import numpy as np
 from morecantile import TileMatrixSet
 from rasterio.crs import CRS
 from rio_tiler.constants import WEB_MERCATOR_TMS
 from rio_tiler.io.base import SpatialMixin
 from rio_tiler.models import Info
 
+from landcover.geodesy import geodesic_area_m2
 from landcover_api.cover import LandCover
-
-ON_DEMAND_BLOCKS = 64
-"""The tiles of the lowest advertised zoom touch no more blocks than this."""
 
 
 @attr.s
@@ -50,16 +50,24 @@ class LandCoverReader(SpatialMixin):
 
     @property
     def minzoom(self) -> int:
-        """The lowest zoom at which any tile can be mapped on demand."""
+        """The lowest zoom whose tiles touch no more blocks than are mapped on demand."""
+        if self.input.grid.rows * self.input.grid.cols <= self.input.on_demand_blocks:
+            return int(self.tms.minzoom)
+        block_m = self.input.grid.block_px * self.input.grid.gsd_m
         zoom = self.maxzoom
-        matrix = self.tms.matrix(zoom)
-        grid_px = self.input.grid.block_px * self.input.grid.gsd_m / matrix.cellSize  # a block's side in tile pixels
-        while zoom > self.tms.minzoom:
-            tiles_px = matrix.tileWidth * 2 ** (self.maxzoom - zoom + 1)
-            if (tiles_px / grid_px + 1) ** 2 > ON_DEMAND_BLOCKS:
-                break
+        while (
+            zoom > self.tms.minzoom and (self._tile_side_m(zoom - 1) / block_m + 1) ** 2 <= self.input.on_demand_blocks
+        ):
             zoom -= 1
         return zoom
+
+    def _tile_side_m(self, zoom: int) -> float:
+        """Side on the ground of a square with the area of the tile over the scene's centre."""
+        west, south, east, north = self.input.scene.bounds_wgs84
+        bounds = self.tms.bounds(self.tms.tile((west + east) / 2, (south + north) / 2, zoom))
+        lon = np.array([bounds.left, bounds.right, bounds.right, bounds.left])
+        lat = np.array([bounds.bottom, bounds.bottom, bounds.top, bounds.top])
+        return math.sqrt(geodesic_area_m2(lon, lat))
 
     def info(self) -> Info:
         """In rio-tiler's form."""

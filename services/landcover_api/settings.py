@@ -24,10 +24,12 @@ class ApiSettings(BaseSettings):
     """A request that lacks more blocks than this is not mapped on demand."""
     max_blocks: Annotated[int, Field(ge=1)] = 4096
     """A request that touches more blocks than this is refused."""
-    max_image_px: Annotated[int, Field(ge=1)] = 4096 * 4096
+    max_image_px: Annotated[int, Field(ge=1)] = 2048 * 2048
     """Pixels of a `bbox` image."""
     tile_max_age_s: Annotated[int, Field(ge=0)] = 3600
     """How long browsers and CDNs may keep a finished tile before they ask again (a 304, mostly)."""
+    unmapped_max_age_s: Annotated[int, Field(ge=0)] = 60
+    """And one that lacks too many blocks to be mapped on demand."""
     pending_max_age_s: Annotated[int, Field(ge=0)] = 2
     """How long they may keep an unfinished one; map clients ask again when it is over."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ("*",)

@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import Annotated, cast
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Annotated, ParamSpec, TypeVar, cast
 
 from fastapi import Depends, Path, Query, Request
 from redis.asyncio import Redis
 
 from landcover.catalog import ModelCatalog, SceneCatalog
+from landcover.errors import LandcoverError
 from landcover.scene import Scene
+from landcover.settings import ReadSettings
 from landcover_api.blocks import BlockService
 from landcover_api.cover import LandCover, land_cover
 from landcover_api.settings import ApiSettings
 from landcover_api.warm import WarmTiles
 
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DRAWING_THREADS = 4
+HEADER_THREADS = 16
+REFRESH_RETRY_S = 10.0
+"""After a remote image could not be asked for its version it is asked again no sooner."""
+
 
 @dataclass(kw_only=True)
 class ApiState:
-    """The collaborators of every route."""
+    """The collaborators of every route.
+
+    Threads that draw and threads that wait for images' servers are kept apart: else a few requests for a silent
+    server would stop every map.
+    """
 
     settings: ApiSettings
+    read: ReadSettings
     scenes: SceneCatalog
     models: ModelCatalog
     cache: Redis
@@ -29,12 +50,58 @@ class ApiState:
     blocks: BlockService
     cache_ttl_s: int
     warm: WarmTiles
+    drawing: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(DRAWING_THREADS, "drawing"))
+    headers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(HEADER_THREADS, "headers"))
+    _lookups: dict[str, asyncio.Task[Scene]] = field(default_factory=dict)
+    _refused_until: dict[str, float] = field(default_factory=dict)
 
     async def scene(self, scene_id: str) -> Scene:
-        """The scene as it is now; a file's header or a server is asked off the event loop."""
-        if known := self.scenes.cached(scene_id):
+        """The scene as it is now; a header is read off the event loop, once for all who ask.
+
+        What is known of a remote image is used at once and asked for in the background when it has grown old, so
+        that an outage of its server takes no finished tile away.
+
+        Raises:
+            SceneNotFound, SceneUnreadable, SceneTooSlow, SceneUnsupported: as their names say.
+        """
+        if known := self.glance(scene_id):
             return known
-        return await asyncio.to_thread(self.scenes.scene, scene_id)
+        return await asyncio.shield(self._lookup(scene_id))
+
+    def glance(self, scene_id: str) -> Scene | None:
+        """The scene if it is known, without waiting."""
+        known, fresh = self.scenes.glance(scene_id)
+        if known and not fresh and time.monotonic() > self._refused_until.get(scene_id, 0.0):
+            self._lookup(scene_id)
+        return known
+
+    async def draw(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what needs the processor in one of the few threads kept for it."""
+        return await asyncio.get_running_loop().run_in_executor(self.drawing, lambda: work(*args, **kwargs))
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self.blocks.close()
+        self.drawing.shutdown(wait=False, cancel_futures=True)
+        self.headers.shutdown(wait=False, cancel_futures=True)
+
+    def _lookup(self, scene_id: str) -> asyncio.Task[Scene]:
+        task = self._lookups.get(scene_id)
+        if task is None:
+            task = asyncio.create_task(self._look_up(scene_id), name=f"look up {scene_id}")
+            task.add_done_callback(lambda done: self._looked_up(scene_id, done))
+            self._lookups[scene_id] = task
+        return task
+
+    async def _look_up(self, scene_id: str) -> Scene:
+        return await asyncio.get_running_loop().run_in_executor(self.headers, self.scenes.scene, scene_id)
+
+    def _looked_up(self, scene_id: str, task: asyncio.Task[Scene]) -> None:
+        del self._lookups[scene_id]
+        if not task.cancelled() and (error := task.exception()) is not None:  # also marks it as seen
+            self._refused_until[scene_id] = time.monotonic() + REFRESH_RETRY_S
+            if not isinstance(error, LandcoverError):
+                logger.error("scene %s cannot be described", scene_id, exc_info=error)
 
 
 async def get_state(request: Request) -> ApiState:
@@ -52,7 +119,7 @@ async def get_land_cover(
     model: Annotated[str | None, Query(description="A model's name or digest; by default the service's.")] = None,
 ) -> LandCover:
     """The land cover that the address names."""
-    return land_cover(await state.scene(scene), state.models.model(model))
+    return land_cover(await state.scene(scene), state.models.model(model), state.settings.max_missing_blocks)
 
 
 LandCoverParam = Annotated[LandCover, Depends(get_land_cover)]

@@ -74,15 +74,10 @@ def rectangle_region(grid: Grid, crs: str, bounds: tuple[float, float, float, fl
 
 def coverage(grid: Grid, region: Region) -> Coverage:
     """Sort the blocks that `region` touches into whole and partial ones."""
-    if not len(region.ring):
-        return Coverage(whole=(), partial=())
-    size = grid.block_px
-    low = np.floor(region.ring.min(axis=0) / size).astype(int)
-    high = np.ceil(region.ring.max(axis=0) / size).astype(int)
-    left, top = max(0, int(low[0])), max(0, int(low[1]))
-    right, bottom = min(grid.cols, int(high[0])), min(grid.rows, int(high[1]))
+    left, top, right, bottom = _block_box(grid, region)
     if left >= right or top >= bottom:
         return Coverage(whole=(), partial=())
+    size = grid.block_px
     raster = np.zeros((bottom - top, right - left), np.uint8)
     share = _shares(region, raster, col=left * size, row=top * size, pixel=size)
     whole: list[BlockIndex] = []
@@ -92,6 +87,22 @@ def coverage(grid: Grid, region: Region) -> Coverage:
         inner = grid.block_shape(index) == (size, size)
         (whole if inner and share[row, col] >= 1 else partial).append(index)
     return Coverage(whole=tuple(whole), partial=tuple(partial))
+
+
+def blocks_around(grid: Grid, region: Region) -> int:
+    """How many blocks the region's bounding box touches: what `coverage` costs."""
+    left, top, right, bottom = _block_box(grid, region)
+    return max(0, right - left) * max(0, bottom - top)
+
+
+def _block_box(grid: Grid, region: Region) -> tuple[int, int, int, int]:
+    """First and one past the last column and row of blocks around the region: left, top, right, bottom."""
+    if not len(region.ring):
+        return 0, 0, 0, 0
+    low = np.floor(region.ring.min(axis=0) / grid.block_px).astype(int)
+    high = np.ceil(region.ring.max(axis=0) / grid.block_px).astype(int)
+    left, top = max(0, int(low[0])), max(0, int(low[1]))
+    return left, top, min(grid.cols, int(high[0])), min(grid.rows, int(high[1]))
 
 
 def add_partial(

@@ -16,6 +16,7 @@ from landcover.keys import DONE_CHANNEL
 logger = logging.getLogger(__name__)
 
 _RECONNECT_S = 0.5
+_LOOK_S = 10.0
 
 
 class Watch:
@@ -46,11 +47,6 @@ class Wakeups:
         self._subscriber = subscriber
         self._watches: dict[str, set[Watch]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
-
-    @property
-    def waiting(self) -> int:
-        """Blocks that some request waits for."""
-        return len(self._watches)
 
     def start(self) -> None:
         """Begin to listen, on the running event loop."""
@@ -83,13 +79,21 @@ class Wakeups:
                 async with self._subscriber.pubsub(ignore_subscribe_messages=True) as channel:
                     await channel.subscribe(DONE_CHANNEL)
                     self._wake_all()  # whatever was reported while there was no connection
-                    async for message in channel.listen():
-                        key = message["data"].decode()
-                        for watch in self._watches.get(key, ()):
-                            watch.wake((key,))
+                    while True:
+                        # Between messages redis-py looks after the connection: one that died silently is found out.
+                        message = await channel.get_message(timeout=_LOOK_S)
+                        if message is not None:
+                            self._report(message["data"].decode())
             except (RedisError, OSError) as error:
                 logger.warning("no news of finished blocks, connecting again: %s", error)
                 await asyncio.sleep(_RECONNECT_S)
+            except Exception:
+                logger.exception("no news of finished blocks, connecting again")
+                await asyncio.sleep(_RECONNECT_S)
+
+    def _report(self, key: str) -> None:
+        for watch in self._watches.get(key, ()):
+            watch.wake((key,))
 
     def _wake_all(self) -> None:
         for key, watches in self._watches.items():

@@ -10,16 +10,17 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from starlette._utils import get_route_path
+from redis.exceptions import RedisError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from landcover.catalog import SceneCatalog
 from landcover.errors import LandcoverError
 from landcover.keys import tile_key
+from landcover.scene import Scene
 from landcover_api import metrics
 from landcover_api.cover import LandCover
 from landcover_api.rendering import Rendering
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from landcover_api.state import ApiState
 
 _MAX_RENDERINGS = 4096
+_MAX_QUERY_BYTES = 300
+"""Longer ones no client sends twice; remembering them would fill the memory."""
 _TILE_PATH = re.compile(r"/scenes/([^/]+)/landcover/tiles/([^/]+)/(\d{1,2})/(\d{1,9})/(\d{1,9})(?:\.(\w+))?")
 
 Address = tuple[str, str, str | None, bytes]
@@ -58,37 +61,42 @@ class TileSet:
 
 
 def etag(key: str) -> str:
-    """The ETag of the tile under `key`: a finished tile's bytes follow from its key alone."""
-    return f'"{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}"'
+    """The ETag of the tile under `key`: what a finished tile shows follows from its key alone.
+
+    Weak, since two kinds of processor may round a network's doubt differently.
+    """
+    return f'W/"{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}"'
 
 
 def matches(if_none_match: str | None, tag: str) -> bool:
-    """Whether `If-None-Match` names `tag` (RFC 9110, weak comparison)."""
+    """Whether `If-None-Match` names `tag` (RFC 9110, weak comparison). Not `*`: that asks what is there."""
     if if_none_match is None:
         return False
-    return if_none_match.strip() == "*" or tag in re.split(r"\s*,\s*", if_none_match.replace("W/", "").strip())
+    return tag.removeprefix("W/") in re.split(r"\s*,\s*", if_none_match.replace("W/", "").strip())
 
 
 class WarmTiles:
-    """The renderings that were asked for lately."""
+    """The renderings that were asked for lately, those asked for longest ago dropped first."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[Address, TileSet] = OrderedDict()
 
     def remember(self, scope: Scope, tiles: TileSet) -> None:
         """Take the short way from now on for addresses like that of the request in `scope`."""
-        if match := _TILE_PATH.fullmatch(get_route_path(scope)):
+        match = _TILE_PATH.fullmatch(_route_path(scope))
+        if match and len(scope["query_string"]) <= _MAX_QUERY_BYTES:
             self._known[_address(match, scope)] = tiles
             if len(self._known) > _MAX_RENDERINGS:
                 self._known.popitem(last=False)
 
-    def find(self, scope: Scope, scenes: SceneCatalog) -> tuple[TileSet, str] | None:
+    def find(self, scope: Scope, glance: Callable[[str], Scene | None]) -> tuple[TileSet, str] | None:
         """The rendering of a request and its tile's key, if it was seen before and its scene is still the same."""
-        match = _TILE_PATH.fullmatch(get_route_path(scope))
-        if match is None or (tiles := self._known.get(_address(match, scope))) is None:
+        match = _TILE_PATH.fullmatch(_route_path(scope))
+        if match is None or (tiles := self._known.get(address := _address(match, scope))) is None:
             return None
+        self._known.move_to_end(address)
         try:
-            if scenes.cached(tiles.cover.scene.id) is not tiles.cover.scene:
+            if glance(tiles.cover.scene.id) is not tiles.cover.scene:
                 return None
         except LandcoverError:
             return None
@@ -108,7 +116,7 @@ class WarmTileMiddleware:
 
     async def _answer(self, scope: Scope, send: Send) -> bool:
         state: ApiState | None = getattr(scope["app"].state, "landcover", None)
-        if state is None or (found := state.warm.find(scope, state.scenes)) is None:
+        if state is None or (found := state.warm.find(scope, state.glance)) is None:
             return False
         tiles, key = found
         tag = etag(key)
@@ -119,7 +127,10 @@ class WarmTileMiddleware:
         if matches(Headers(scope=scope).get("if-none-match"), tag):
             status, data = 304, b""
         else:
-            cached = cast("bytes | None", await state.cache.get(key))
+            try:
+                cached = cast("bytes | None", await state.cache.get(key))
+            except (RedisError, OSError):
+                return False  # the long way says so properly
             if cached is None:
                 return False
             status, data = 200, cached
@@ -127,10 +138,17 @@ class WarmTileMiddleware:
                 (b"content-type", tiles.rendering.format.media_type.encode()),
                 (b"content-length", str(len(data)).encode()),
             ]
+        scope["landcover.route"] = "warm tile"
         metrics.TILES.labels("cache").inc()
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": data})
         return True
+
+
+def _route_path(scope: Scope) -> str:
+    """The path without that under which a proxy serves this."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    return path[len(root) :] if root and path.startswith(root + "/") else path
 
 
 def _address(match: re.Match[str], scope: Scope) -> Address:

@@ -136,3 +136,29 @@ def test_close_finishes_what_waits_and_takes_no_more() -> None:
         assert [int(answer.result()[0][0, 0]) for answer in answers] == [0, 1]
     with pytest.raises(RuntimeError, match="closed"):
         batcher.infer(window(2))
+
+
+def test_what_runs_alone_shares_no_batch_and_keeps_its_turn() -> None:
+    network = Network()
+    with batcher_of(network, 4) as batcher, ThreadPoolExecutor(8) as pool:
+        pool.submit(batcher.infer, window(0))
+        assert network.began.wait(5)
+        for i in range(1, 7):
+            pool.submit(batcher.infer, window(i), alone=i in (3, 4))
+            wait_for(batcher, i)
+        network.go.set()
+    assert network.batches == [[0], [1, 2], [3], [4], [5, 6]]
+
+
+def test_each_is_told_when_its_turn_comes() -> None:
+    """Before the run, and not while another's goes on."""
+    network = Network()
+    started: list[int] = []
+    with batcher_of(network, 1) as batcher, ThreadPoolExecutor(8) as pool:
+        pool.submit(batcher.infer, window(0), on_start=lambda: started.append(0))
+        assert network.began.wait(5)
+        pool.submit(batcher.infer, window(1), on_start=lambda: started.append(1))
+        wait_for(batcher, 1)
+        assert started == [0]
+        network.go.set()
+    assert started == [0, 1]

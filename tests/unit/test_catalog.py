@@ -136,13 +136,13 @@ def test_two_scenes_of_one_id_are_refused_without_their_signatures(tmp_path: Pat
 def test_the_catalogue_follows_the_file(tmp_path: Path) -> None:
     path = write_tif(tmp_path / "a.tif", noise(20, 30))
     scenes = load_scenes(CatalogSettings(scenes=(str(path),)), READ)
-    assert scenes.cached("a") is None
+    assert scenes.glance("a") == (None, False)
     first = scenes.scene("a")
-    assert scenes.cached("a") is first
+    assert scenes.glance("a") == (first, True)
     assert scenes.scene("a") is first
     write_tif(tmp_path / "b.tif", noise(20, 31)).replace(path)
     os.utime(path, ns=(5, 5))
-    assert scenes.cached("a") is None
+    assert scenes.glance("a") == (None, False)
     assert scenes.scene("a").width_px == 31
     path.unlink()
     with pytest.raises(SceneUnreadable):

@@ -201,6 +201,28 @@ def test_attempts_outlive_the_worker_but_not_for_ever(servers: Servers) -> None:
     assert desk(servers).count_attempt(OTHER) == 1
 
 
+def test_one_attempt_is_taken_back_and_no_more(servers: Servers) -> None:
+    worker = desk(servers)
+    for _ in range(2):
+        worker.count_attempt(KEY)
+    worker.uncount_attempts([KEY, OTHER])
+    assert worker.count_attempt(KEY) == 2
+    assert worker.count_attempt(OTHER) == 1
+    worker.uncount_attempts([OTHER])
+    assert servers.broker.keys() == [KEY.attempts.encode()]
+
+
+def test_without_the_broker_what_is_stored_is_stored(servers: Servers) -> None:
+    """Attempts are left to lapse by themselves."""
+    claim(servers)
+    away = redis.Redis(port=1)
+    worker = BlockDesk(servers.cache, away, worker="one", block_ttl_s=100)
+    worker.begin(KEY)
+    worker.finish(KEY, FIELDS)
+    worker.uncount_attempts([KEY, OTHER])
+    assert claim(servers) is Claim.READY
+
+
 def test_a_dead_letter(servers: Servers) -> None:
     worker = desk(servers)
     claim(servers)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import redis
 
 from image_server import image_server
 from landcover import block
@@ -48,6 +49,7 @@ class Bench:
         self.network = network
         self.infer: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]] = network.infer
         self.inferences = 0
+        self.alone: list[bool] = []
         desk = BlockDesk(servers.cache, servers.broker, worker="one", block_ttl_s=100)
         self.maker = BlockMaker(
             desk=desk,
@@ -99,8 +101,10 @@ class CountingNetwork:
         self._bench = bench
         self.model: ModelFile = bench.network.model
 
-    def infer(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def infer(self, image: np.ndarray, *, on_start: Callable[[], None], alone: bool) -> tuple[np.ndarray, np.ndarray]:
         self._bench.inferences += 1
+        self._bench.alone.append(alone)
+        on_start()
         return self._bench.infer(image)
 
 
@@ -191,6 +195,7 @@ def test_a_network_that_fails_is_tried_three_times(bench: Bench, tmp_path: Path)
         assert type(error) is BlockFailed
         assert "0x1234" not in str(error)
     assert bench.make(task) == "dead"
+    assert bench.alone == [False, True, True]  # what failed once may harm no other window
     assert "failed 3 times" in str(bench.failure(task))
     assert bench.servers.broker.hexists(DEAD_LETTERS, task.key.text)
     assert bench.inferences == 3
@@ -203,6 +208,44 @@ def test_a_block_that_kills_its_worker_is_not_begun_for_ever(bench: Bench, tmp_p
     assert bench.make(task) == "dead"
     assert bench.inferences == 0
     assert bench.want(task.key) == "failed"
+
+
+@pytest.mark.parametrize("trouble", [redis.ConnectionError("away"), redis.OutOfMemoryError("OOM")], ids=str)
+def test_a_block_that_cannot_be_stored_is_not_at_fault(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: redis.RedisError
+) -> None:
+    task = bench.task(str(write_tif(tmp_path / "a.tif", noise(70, 70))))
+    bench.servers.broker.set(task.key.attempts, 1)  # one of its own, which stays
+
+    def fail(*_: object) -> None:
+        raise trouble
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BlockDesk, "finish", fail)
+        for _ in range(4):
+            assert bench.make(task) == "unstored"
+            bench.servers.cache.flushall()  # as time would have the lease lapse
+    assert bench.servers.broker.get(task.key.attempts) == b"1"
+    assert bench.make(task) == "made"
+    assert bench.servers.broker.keys() == []
+
+
+@pytest.mark.parametrize("server", ["cache", "broker"])
+def test_without_a_server_the_task_ends_without_an_error(
+    servers: Servers, network: LoadedNetwork, tmp_path: Path, server: str
+) -> None:
+    bench = Bench(servers, network)
+    task = bench.task(str(write_tif(tmp_path / "a.tif", noise(70, 70))))
+    bench.want(task.key)
+    away = redis.Redis(port=1)
+    desk = BlockDesk(
+        away if server == "cache" else servers.cache,
+        away if server == "broker" else servers.broker,
+        worker="one",
+        block_ttl_s=100,
+    )
+    bench.maker._desk = desk
+    assert bench.maker.make(task) == "unstored"
 
 
 def test_a_replaced_image_is_another_scene(bench: Bench, tmp_path: Path) -> None:

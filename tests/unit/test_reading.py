@@ -157,6 +157,31 @@ def test_what_has_no_data(
         assert np.array_equal(found[HOLE], pixels[HOLE][:, bands])
 
 
+@pytest.mark.parametrize(
+    ("cell", "holes", "expected", "valid"),
+    [
+        pytest.param([100, 100, 100, 0], [3], 100, True, id="one hole"),
+        pytest.param([101, 100, 0, 0], [2, 3], 101, True, id="half, rounded up"),
+        pytest.param([90, 7, 7, 7], [1, 2, 3], 90, False, id="mostly holes"),
+        pytest.param([1, 2, 3, 4], [], 3, True, id="none"),
+        pytest.param([8, 8, 8, 8], [0, 1, 2, 3], 8, False, id="nothing else"),
+    ],
+)
+def test_the_colour_of_nodata_is_not_averaged_in(
+    tmp_path: Path, cell: list[int], holes: list[int], expected: int, valid: bool
+) -> None:
+    """A cell of 2 × 2 px beside one that is whole, which must not change."""
+    pixels = np.full((2, 4, 3), 50, np.uint8)
+    pixels[:, :2] = np.reshape(cell, (2, 2, 1))
+    mask = np.ones((2, 4), bool)
+    for hole in holes:
+        mask[hole // 2, hole % 2] = False
+    scene = scene_of(write_tif(tmp_path / "a.tif", pixels, mask=mask))
+    found, known = read_all(scene, grid_of(scene, decimation=2))
+    assert found[0].tolist() == [[expected] * 3, [50] * 3]
+    assert known.tolist() == [[valid, True]]
+
+
 def test_a_black_pixel_is_no_hole_when_one_band_has_data(tmp_path: Path) -> None:
     """GDAL's rule for nodata in RGB: invalid only where every band has it."""
     pixels = np.array([[[0, 0, 0], [0, 0, 1], [5, 0, 0], [9, 9, 9]]], np.uint8)

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from image_server import ImageServer, image_server
+from landcover import reading
 from landcover.catalog import SceneCatalog
-from landcover.errors import LandcoverError, SceneTooSlow, SceneUnreadable, SceneUnsupported
+from landcover.errors import LandcoverError, SceneChanged, SceneTooSlow, SceneUnreadable, SceneUnsupported
 from landcover.grid import BlockIndex
 from landcover.reading import SceneReader
 from landcover.scene import Scene, SceneSource, current_version, describe
@@ -85,6 +86,60 @@ def test_a_replaced_image_is_read_anew(server: ImageServer, tmp_path: Path) -> N
     assert after.version != before.version
     assert after.width_px == 700
     assert np.array_equal(read(after, reader), pixels[256:512, 256:512])
+
+
+def test_an_image_that_is_replaced_while_it_is_open_is_no_mixture(
+    server: ImageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An open file goes on reading from its URL; nothing of it may be kept under the old version."""
+    monkeypatch.setattr(reading, "_REMOTE_RECHECK_S", 0.0)
+    pixels = put(server, tmp_path, 1)
+    before = scene_at(f"{server.url}/a.tif?{SECRET}")
+    reader = SceneReader(SETTINGS)
+    reader.read(before, grid_of(before, block_px=256), BlockIndex(0, 0), 0)
+    original = server.files["/a.tif"]
+    replacement = put(server, tmp_path, 2)
+    for _ in range(2):
+        with pytest.raises(SceneChanged, match=r"/a\.tif was replaced") as caught:
+            read(before, reader)
+        assert "s3cr3t" not in str(caught.value)
+    after = scene_at(f"{server.url}/a.tif?{SECRET}")
+    assert np.array_equal(read(after, reader), replacement[256:512, 256:512])
+    server.files["/a.tif"] = original  # and back: what was half read meanwhile is not used
+    assert np.array_equal(read(before, reader), pixels[256:512, 256:512])
+
+
+def test_the_version_is_asked_for_now_and_then_only(
+    server: ImageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By all threads together; and a server that does not say is asked again at once."""
+    put(server, tmp_path, 1)
+    scene = scene_at(f"{server.url}/a.tif")
+    reader = SceneReader(SETTINGS)
+    asked: list[float] = []
+
+    def version_of(source: SceneSource, settings: ReadSettings) -> str:
+        asked.append(time.monotonic())
+        time.sleep(0.02)  # others come meanwhile
+        return current_version(source, settings)
+
+    monkeypatch.setattr(reading, "current_version", version_of)
+    monkeypatch.setattr(reading, "_REMOTE_RECHECK_S", 0.5)
+    begin = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        while time.monotonic() - begin < 1.2:
+            list(pool.map(lambda _: read(scene, reader), range(16)))
+    assert 2 <= len(asked) <= 1 + (time.monotonic() - begin) / 0.5
+    assert min(np.diff(asked)) >= 0.5
+    time.sleep(0.5)
+    server.silent = True
+    for _ in range(2):
+        before = len(asked)
+        with pytest.raises(SceneTooSlow):
+            read(scene, reader)
+        assert len(asked) == before + 1
+    server.silent = False
+    read(scene, reader)
 
 
 def test_an_image_that_was_missing_is_found_when_it_comes(server: ImageServer, tmp_path: Path) -> None:

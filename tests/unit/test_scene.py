@@ -43,7 +43,7 @@ def test_odd_file_names(tmp_path: Path, name: str) -> None:
 
 UNFIT: list[Any] = [
     pytest.param(noise(9, 9, bands=1), {}, {}, "1 band", id="one band"),
-    pytest.param(noise(9, 9, bands=5), {"photometric": "MINISBLACK"}, {}, "name three", id="five bands"),
+    pytest.param(noise(9, 9, bands=5), {"photometric": "MINISBLACK"}, {}, "say in a catalogue", id="five bands"),
     pytest.param(noise(9, 9).astype(np.uint16), {}, {}, r"uint16, not uint8; .*rescale", id="uint16"),
     pytest.param(noise(9, 9).astype(np.complex64), {}, {"rescale": (0, 1)}, "complex", id="complex"),
     pytest.param(noise(9, 9), {}, {"bands": (1, 2, 4)}, "no band 4", id="a band that is not there"),
@@ -63,7 +63,8 @@ def test_unfit_images_are_refused_with_a_sentence(
     path = write_tif(tmp_path / "a.tif", pixels, **profile)
     with pytest.raises(SceneUnsupported, match=sentence) as caught:
         scene_of(path, **source)
-    assert str(path) in str(caught.value)
+    assert path.name in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)  # where files lie is nobody's business
     assert str(caught.value).endswith(".") or "`" in str(caught.value)
 
 
@@ -108,7 +109,7 @@ def test_the_bomb_of_a_huge_internal_tile_is_refused_at_the_default_limit(tmp_pa
 
 def test_bands_by_their_colours_and_by_choice(tmp_path: Path) -> None:
     path = write_tif(tmp_path / "bgrn.tif", noise(9, 9, bands=4), photometric="MINISBLACK")
-    with pytest.raises(SceneUnsupported, match="name three in a catalogue"):
+    with pytest.raises(SceneUnsupported, match="say in a catalogue"):
         scene_of(path)
     assert scene_of(path, bands=(3, 2, 1)).bands == (3, 2, 1)
     with rasterio.open(path, "r+") as image:
@@ -138,7 +139,7 @@ def test_only_geotiffs_are_opened(tmp_path: Path) -> None:
 def test_what_is_no_image(tmp_path: Path, content: Any) -> None:
     path = write_tif(tmp_path / "a.tif", noise(100, 100))
     path.write_bytes(content(path.read_bytes()))
-    with pytest.raises(SceneUnreadable, match=r"cannot be opened as a GeoTIFF; check"):
+    with pytest.raises(SceneUnreadable, match=r"cannot be opened as a GeoTIFF; is it"):
         scene_of(path)
 
 
@@ -229,7 +230,7 @@ def test_an_entry_that_makes_no_sense(fault: dict[str, Any]) -> None:
     [
         ("https://user:pass@host.org:8443/a b.tif?sig=1#x", "https://host.org:8443/a b.tif"),
         ("s3://bucket/key.tif", "s3://bucket/key.tif"),
-        ("/data/what?.tif", "/data/what?.tif"),
+        ("/data/what?.tif", "what?.tif"),
     ],
 )
 def test_public_location(location: str, public: str) -> None:

@@ -15,7 +15,7 @@ from landcover.demo import draw
 from landcover.errors import InvalidConfiguration, InvalidModel
 from landcover.settings import CatalogSettings
 from landcover_worker.networks import Networks
-from landcover_worker.session import CPU, CUDA, Session, choose_providers
+from landcover_worker.session import CPU, CUDA, Session, choose_providers, padded_size
 from landcover_worker.settings import WorkerSettings
 from onnx_models import expected_classes, pixel_contract, write_pixel_model
 from rasters import noise
@@ -107,19 +107,56 @@ def test_providers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_providers(WorkerSettings(device="cpu")) == [CPU]
 
 
-def test_a_model_that_comes_later_is_loaded_when_asked_for(tmp_path: Path) -> None:
-    write_pixel_model(tmp_path / "1.onnx", CONTRACT)
+@pytest.mark.parametrize(
+    ("max_batch", "sizes"),
+    [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (6, [1, 2, 4, 4, 6, 6]), (8, [1, 2, 4, 4, 8, 8, 8, 8])],
+)
+def test_padded_sizes_never_exceed_the_batch(max_batch: int, sizes: list[int]) -> None:
+    assert [padded_size(count, max_batch) for count in range(1, max_batch + 1)] == sizes
+
+
+def test_on_a_gpu_every_run_has_a_size_that_is_warm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = session_of(
+        write_pixel_model(tmp_path / "a.onnx", CONTRACT), WorkerSettings(device="cpu", cpu_threads=1, max_batch=6)
+    )
+    session.provider = CUDA  # which pads; the CPU goes on running it
+    inner, sizes = session._session, []
+
+    class Noting:
+        def run(self, names: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+            sizes.append(len(feeds["image"]))
+            return inner.run(names, feeds)
+
+    monkeypatch.setattr(session, "_session", Noting())
+    session.warm_up()
+    warm = sorted(sizes)
+    assert warm == [1, 2, 4, 6]
+    for count in range(1, 7):
+        images = np.stack([noise(64, 64, seed=i) for i in range(count)])
+        classes, confidence = session.run(images)
+        assert np.array_equal(classes, expected_classes(images))
+        assert np.array_equal(confidence, images[..., 1])
+    assert set(sizes) == set(warm)
+
+
+def test_a_file_that_is_replaced_after_its_check_is_not_served(tmp_path: Path) -> None:
+    model = read_model(write_pixel_model(tmp_path / "a.onnx", CONTRACT))
+    write_pixel_model(tmp_path / "a.onnx", pixel_contract("another", window_px=64, halo_px=0))
+    with pytest.raises(InvalidModel, match=r"a\.onnx was replaced after it was checked"):
+        Session(model, ON_CPU)
+    model.path.unlink()
+    with pytest.raises(InvalidModel, match=r"a\.onnx cannot be read"):
+        Session(model, ON_CPU)
+
+
+def test_networks_are_those_of_the_start(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_pixel_model(tmp_path / f"{name}.onnx", pixel_contract(name, window_px=64, halo_px=0))
     networks = Networks(CatalogSettings(models=(str(tmp_path),)), ON_CPU)
-    later = write_pixel_model(tmp_path / "2.onnx", pixel_contract("later", window_px=64, halo_px=0))
-    digest = read_model(later).digest
-    assert digest not in networks.loaded
-    network = networks.get(digest)
-    assert network is not None
+    assert {each.model.name for each in networks.loaded.values()} == {"one", "two"}
+    later = read_model(write_pixel_model(tmp_path / "z.onnx", CONTRACT))
+    assert networks.loaded.get(later.digest) is None
     image = noise(64, 64)
-    classes, _ = network.infer(image)
-    assert np.array_equal(classes, expected_classes(image))
-    assert networks.get("sha256:" + "0" * 64) is None
-    (tmp_path / "3.onnx").write_bytes(b"garbage")
-    assert networks.get("sha256:" + "1" * 64) is None
-    assert set(networks.loaded) >= {digest}
+    for network in networks.loaded.values():
+        assert np.array_equal(network.infer(image)[0], expected_classes(image))
     networks.close()

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from landcover import cli
 from landcover.coordination import REQUEUE_AFTER_S
-from landcover.queue import BLOCK_TASK, HARD_LIMIT_S, BlockTask, make_celery, send_block
+from landcover.queue import BLOCK_TASK, HARD_LIMIT_S, TASK_EXPIRES_S, BlockTask, make_celery, send_block
 from landcover.scene import SceneSource
 from landcover.settings import CatalogSettings, ReadSettings, split_locations
+from landcover_worker.service import register
 from landcover_worker.settings import WorkerSettings
 
 
@@ -31,6 +37,20 @@ def test_locations(monkeypatch: pytest.MonkeyPatch, value: str, expected: tuple[
     assert CatalogSettings().scenes == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("interactive", ("interactive",)),
+        ("bulk, interactive", ("bulk", "interactive")),
+        ("bulk interactive", ("bulk", "interactive")),
+        ('["bulk"]', ("bulk",)),
+    ],
+)
+def test_queues(monkeypatch: pytest.MonkeyPatch, value: str, expected: tuple[str, ...]) -> None:
+    monkeypatch.setenv("LANDCOVER_WORKER_QUEUES", value)
+    assert WorkerSettings().queues == expected
+
+
 def test_what_is_no_text_passes_unchanged() -> None:
     assert split_locations(("a b",)) == ("a b",)
 
@@ -44,6 +64,8 @@ def test_what_is_no_text_passes_unchanged() -> None:
         ("LANDCOVER_WORKER_MAX_BATCH", "0"),
         ("LANDCOVER_WORKER_DEVICE", "tpu"),
         ("LANDCOVER_WORKER_QUEUES", '["other"]'),
+        ("LANDCOVER_WORKER_QUEUES", "interactive,other"),
+        ("LANDCOVER_WORKER_QUEUES", ""),
     ],
 )
 def test_settings_that_cannot_be(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -63,6 +85,8 @@ def test_the_broker_redelivers_only_after_a_worker_has_surely_given_up() -> None
     assert app.conf.accept_content == ["json"]
     assert app.conf.task_acks_late
     assert not app.conf.task_reject_on_worker_lost
+    patient = make_celery("memory://", hard_limit_s=200.5)
+    assert patient.conf.broker_transport_options["visibility_timeout"] == 602
 
 
 TASK = BlockTask(
@@ -88,7 +112,10 @@ def test_a_message_that_is_no_task(fault: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("queue", ["interactive", "bulk"])
 def test_sending(queue: str) -> None:
-    """The message is on the queue by the task's name, as JSON, and expires when it may be queued anew."""
+    """The message is on the queue by the task's name, as JSON, and expires long after it may be queued anew.
+
+    A worker whose clock is minutes ahead takes it all the same: the time is absolute, and the sender's.
+    """
     app = make_celery("memory://")
     send_block(app, TASK, queue=queue)
     with app.connection_for_read() as connection:
@@ -96,6 +123,41 @@ def test_sending(queue: str) -> None:
     _, arguments, _ = message.payload
     assert message.content_type == "application/json"
     assert message.headers["task"] == BLOCK_TASK
-    assert message.headers["expires"] is not None
+    expires_s = (datetime.fromisoformat(message.headers["expires"]) - datetime.now(UTC)).total_seconds()
+    assert 590 < expires_s <= TASK_EXPIRES_S
     assert BlockTask.model_validate(arguments) == TASK
-    assert REQUEUE_AFTER_S >= HARD_LIMIT_S / 2
+    assert TASK_EXPIRES_S >= 5 * REQUEUE_AFTER_S
+
+
+def test_a_message_that_is_no_task_is_dropped_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    class Maker:
+        def make(self, task: BlockTask) -> str:
+            raise AssertionError(f"{task} is none")
+
+    app = make_celery("memory://")
+    register(app, Maker())  # type: ignore[arg-type]
+    message = TASK.model_dump(mode="json") | {"row": -7, "version": None}
+    message["source"] |= {"location": "", "bands": ["s3cr3t", 2, 3]}
+    app.tasks[BLOCK_TASK](**message)
+    (record,) = caplog.records
+    assert all(field in record.getMessage() for field in ("row", "version", "source.location", "source.bands.0"))
+    assert not any(content in caplog.text for content in ("s3cr3t", "-7"))
+
+
+def test_settings_that_cannot_be_parsed_are_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Listing(BaseSettings):
+        model_config = SettingsConfigDict(env_prefix="LANDCOVER_TEST_")
+
+        limits: tuple[int, ...] = ()
+
+    parser = argparse.ArgumentParser()
+    parser.set_defaults(run=lambda _: Listing())
+    monkeypatch.setattr(cli, "make_parser", lambda: parser)
+    monkeypatch.setattr(cli, "configure_logging", lambda _: None)
+    monkeypatch.setenv("LANDCOVER_TEST_LIMITS", "1,2")
+    assert cli.main([]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith('landcover: error parsing value for field "limits"')
+    assert error.count("\n") == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 import redis
@@ -22,7 +22,11 @@ class Desk:
 
     def __init__(self) -> None:
         self.renewed: list[BlockKey] = []
+        self.uncounted: list[BlockKey] = []
         self.answer: Callable[[], bool] = lambda: True
+
+    def uncount_attempts(self, keys: Iterable[BlockKey]) -> None:
+        self.uncounted += keys
 
     def renew(self, key: BlockKey) -> bool:
         self.renewed.append(key)
@@ -82,6 +86,39 @@ def test_one_hung_block_among_finished_ones() -> None:
             with in_hand.holding(KEY):
                 time.sleep(0.02)
         assert end.called.wait(3)
+
+
+def test_a_block_that_waits_is_not_hung_however_long() -> None:
+    desk, end = Desk(), End()
+    in_hand = watched(desk, end, 0.1)
+    with in_hand.holding(KEY) as block:
+        block.wait()
+        assert not end.called.wait(0.3)
+        block.enter("infer")
+        assert end.called.wait(3)
+
+
+def test_each_stage_has_the_whole_limit() -> None:
+    desk, end = Desk(), End()
+    in_hand = watched(desk, end, 0.3)
+    with in_hand.holding(KEY) as block:
+        for stage in ("describe", "read", "infer", "encode", "store", "end"):
+            time.sleep(0.1)
+            block.enter(stage)
+    assert not end.called.is_set()
+
+
+def test_only_what_hangs_keeps_its_attempt() -> None:
+    """One waits behind it and one has only just begun: both are as they were before."""
+    desk, end = Desk(), End()
+    in_hand = watched(desk, end, 0.2)
+    third = BlockKey("scene", "v1", "sha256:" + "0" * 64, 1, BlockIndex(0, 2))
+    with in_hand.holding(KEY) as hung, in_hand.holding(OTHER) as waiting, in_hand.holding(third) as busy:
+        hung.enter("infer")
+        waiting.wait()
+        while not end.called.wait(0.02):
+            busy.enter("read")
+    assert sorted(key.text for key in desk.uncounted) == sorted([OTHER.text, third.text])
 
 
 def test_leases_are_renewed_while_a_block_is_in_hand_and_not_after() -> None:

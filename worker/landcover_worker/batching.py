@@ -22,6 +22,8 @@ Run = Callable[[UInt8Array], tuple[UInt8Array, UInt8Array]]
 @dataclass(eq=False)
 class _Waiting:
     image: UInt8Array
+    on_start: Callable[[], None]
+    alone: bool
     since: float = field(default_factory=time.perf_counter)
     result: Future[tuple[UInt8Array, UInt8Array]] = field(default_factory=Future)
 
@@ -38,12 +40,17 @@ class Batcher:
         self._thread = threading.Thread(target=self._loop, name=f"batcher-{name}", daemon=True)
         self._thread.start()
 
-    def infer(self, image: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
+    def infer(
+        self, image: UInt8Array, *, on_start: Callable[[], None] = lambda: None, alone: bool = False
+    ) -> tuple[UInt8Array, UInt8Array]:
         """Class values and confidence `(height, width)` of one window `(height, width, 3)`; waits for its turn.
+
+        `on_start` is called when its turn comes, by the thread that all wait for: let it be cheap. A window that is
+        run `alone` shares its batch, and what may become of it, with no other.
 
         Without a limit of its own: a network that hangs is ended with its process (`supervision`).
         """
-        waiting = _Waiting(image)
+        waiting = _Waiting(image, on_start, alone)
         with self._changed:
             if self._closed:
                 raise RuntimeError("the batcher is closed")
@@ -61,7 +68,12 @@ class Batcher:
     def _next(self) -> list[_Waiting]:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
-            return [self._waiting.popleft() for _ in range(min(self._max_batch, len(self._waiting)))]
+            batch: list[_Waiting] = []
+            while self._waiting and len(batch) < self._max_batch:
+                if batch and (batch[0].alone or self._waiting[0].alone):
+                    break
+                batch.append(self._waiting.popleft())
+            return batch
 
     def _loop(self) -> None:
         while batch := self._next():
@@ -69,6 +81,7 @@ class Batcher:
             metrics.BATCH_SIZE.observe(len(batch))
             for each in batch:
                 metrics.BATCH_WAIT.observe(begin - each.since)
+                each.on_start()
             try:
                 classes, confidence = self._run(np.stack([each.image for each in batch]))
             except BaseException as error:

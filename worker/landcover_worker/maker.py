@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Protocol
 
 import numpy as np
+import redis
 
 from landcover import block
 from landcover.contract import ModelFile
@@ -24,7 +25,7 @@ from landcover.scene import Scene, SceneSource, current_version, describe
 from landcover.settings import ReadSettings
 from landcover_worker import metrics
 from landcover_worker.batching import UInt8Array
-from landcover_worker.supervision import BlocksInHand
+from landcover_worker.supervision import BlockInHand, BlocksInHand
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +37,8 @@ class Network(Protocol):
     def model(self) -> ModelFile:
         """The file it was loaded from."""
 
-    def infer(self, image: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
-        """Class values and confidence `(height, width)` of a window `(height, width, 3)`."""
+    def infer(self, image: UInt8Array, *, on_start: Callable[[], None], alone: bool) -> tuple[UInt8Array, UInt8Array]:
+        """`Batcher.infer`."""
 
 
 class BlockMaker:
@@ -63,18 +64,27 @@ class BlockMaker:
 
     def make(self, task: BlockTask) -> str:
         """Make the block that `task` names and return how it ended: a label of `metrics.BLOCKS`."""
-        key = task.key
-        begin = self._desk.begin(key)
-        if begin is not Begin.RUN:
-            outcome = begin.value
-        else:
-            with self._in_hand.holding(key):
-                outcome = self._attempt(task, key)
+        try:
+            outcome = self._take_up(task, task.key)
+        except redis.RedisError as error:  # the lease lapses; whoever still waits has it made again
+            logger.warning("block %s: the cache or the broker cannot be used: %s", task.key.text, error)
+            outcome = "unstored"
         metrics.BLOCKS.labels(outcome).inc()
         return outcome
 
-    def _attempt(self, task: BlockTask, key: BlockKey) -> str:
-        attempt = self._desk.count_attempt(key)
+    def _take_up(self, task: BlockTask, key: BlockKey) -> str:
+        begin = self._desk.begin(key)
+        if begin is not Begin.RUN:
+            return begin.value
+        with self._in_hand.holding(key) as held:
+            attempt = self._desk.count_attempt(key)
+            try:
+                return self._attempt(task, key, held, attempt)
+            except redis.RedisError:
+                self._desk.uncount_attempts([key])
+                raise
+
+    def _attempt(self, task: BlockTask, key: BlockKey, held: BlockInHand, attempt: int) -> str:
         if attempt > self._max_attempts:
             error = BlockFailed(
                 f"Block {key.index.row}/{key.index.col} of scene '{key.scene}' failed {self._max_attempts} times and "
@@ -84,7 +94,7 @@ class BlockMaker:
             logger.error("block %s is a dead letter after %d attempts", key.text, self._max_attempts)
             return "dead"
         try:
-            fields = self._compute(task)
+            fields = self._compute(task, held, alone=attempt > 1)
         except LandcoverError as error:
             logger.warning("block %s: %s", key.text, error)
             self._desk.fail(key, error)
@@ -94,12 +104,12 @@ class BlockMaker:
             logger.exception("block %s failed (attempt %d)", key.text, attempt)
             self._desk.fail(key, BlockFailed("The worker failed on this block; its log has the reason."))
             return "error"
-        with _stage("store"):
+        with _stage(held, "store"):
             self._desk.finish(key, fields)
         return "made"
 
-    def _compute(self, task: BlockTask) -> dict[str, bytes]:
-        """The block's fields.
+    def _compute(self, task: BlockTask, held: BlockInHand, *, alone: bool) -> dict[str, bytes]:
+        """The block's fields; `alone` keeps one that may hang the network from taking others with it.
 
         Raises:
             LandcoverError: the model is not here, or the scene cannot be read as it was when the task was sent.
@@ -110,22 +120,25 @@ class BlockMaker:
                 f"This worker has no model {task.digest}; give workers the API's models (LANDCOVER_MODELS)."
             )
         contract = network.model.contract
+        held.wait()
         with self._describing.setdefault(task.source, threading.Lock()):  # one slow server holds up no other scene
+            held.enter("describe")
             scene = self._describe(task.source, task.version)
         grid = grid_for(scene, contract)
         index = BlockIndex(task.row, task.col)
         if grid.decimation != task.decimation or index not in grid:
             raise SceneChanged(f"Scene '{scene.id}' has another grid than the request was made for; ask again.")
-        with _stage("read"):
+        with _stage(held, "read"):
             window = self._reader.read(scene, grid, index, contract.halo_px)
         if window.valid.any():
-            classes, confidence = network.infer(window.image)
+            held.wait()
+            classes, confidence = network.infer(window.image, on_start=partial(held.enter, "infer"), alone=alone)
             inner = slice(contract.halo_px, contract.halo_px + contract.block_px)
             classes = np.where(window.valid, classes[inner, inner], 0).astype(np.uint8)
             confidence = np.where(window.valid, confidence[inner, inner], 0).astype(np.uint8)
         else:
             classes = confidence = np.zeros((contract.block_px, contract.block_px), np.uint8)
-        with _stage("encode"):
+        with _stage(held, "encode"):
             fields = block.encode(classes, confidence, contract.max_value)
         metrics.PIXELS.inc(int(window.valid.sum()))
         return fields
@@ -137,7 +150,8 @@ class BlockMaker:
 
 
 @contextmanager
-def _stage(name: str) -> Iterator[None]:
+def _stage(held: BlockInHand, name: str) -> Iterator[None]:
+    held.enter(name)
     begin = time.perf_counter()
     yield
     metrics.STAGE_SECONDS.labels(name).observe(time.perf_counter() - begin)

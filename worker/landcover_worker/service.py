@@ -46,11 +46,11 @@ def run(settings: WorkerSettings) -> int:
     maker = BlockMaker(
         desk=desk,
         in_hand=BlocksInHand(desk, settings.hard_limit_s),
-        network_of=networks.get,
+        network_of=networks.loaded.get,
         read=read,
         max_attempts=settings.max_attempts,
     )
-    app = make_celery(broker_settings.broker_url)
+    app = make_celery(broker_settings.broker_url, hard_limit_s=settings.hard_limit_s)
     register(app, maker)
     first = next(iter(networks.loaded.values()))
     presence = WorkerPresence(
@@ -96,6 +96,9 @@ def register(app: Celery, maker: BlockMaker) -> None:
         try:
             task = BlockTask.model_validate(message)
         except ValidationError as error:
-            logger.error("dropped a task that is none: %s", error)
+            faults = {".".join(map(str, fault["loc"])) for fault in error.errors(include_input=False)}
+            logger.error(
+                "dropped a task that is none; wrong: %s", ", ".join(sorted(faults))
+            )  # a location may be signed
             return
         maker.make(task)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import Annotated, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from landcover.queue import HARD_LIMIT_S
+from landcover.settings import split_locations
 
 
 def available_cpus() -> int:
@@ -29,10 +30,16 @@ class WorkerSettings(BaseSettings):
     """Windows in one run of the network. Default: 8 on a GPU, 1 on a CPU, where batching was measured to lose."""
     cpu_threads: Annotated[int, Field(ge=1)] | None = None
     """ONNX Runtime's threads for one operator, on a CPU. Default: all cores."""
-    queues: tuple[Literal["interactive", "bulk"], ...] = ("interactive", "bulk")
+    queues: Annotated[tuple[Literal["interactive", "bulk"], ...], NoDecode, Field(min_length=1)] = (
+        "interactive",
+        "bulk",
+    )
+    """Which queues it takes tasks from: a JSON list, or words separated by blanks or commas."""
     hard_limit_s: Annotated[float, Field(gt=0)] = HARD_LIMIT_S
-    """A block in hand for longer ends the process: a hung CUDA call or read cannot be stopped otherwise."""
+    """One read or one run of the network for longer ends the process: a hung one cannot be stopped otherwise."""
     max_attempts: Annotated[int, Field(ge=1)] = 3
     """A block that was begun so often without an end is set aside as a dead letter."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Port of Prometheus' `/metrics`; 0 for none."""
+
+    _split = field_validator("queues", mode="before")(split_locations)

@@ -1,8 +1,11 @@
 """Blocks in hand: their leases are renewed, and a process that hangs on one is ended.
 
-Threads cannot be stopped from outside, and Celery's time limits reach prefork pools only. So when a block is
-in hand for longer than the hard limit the whole process exits; its supervisor (Kubernetes, `landcover up`)
+Threads cannot be stopped from outside, and Celery's time limits reach prefork pools only. So when one stage of
+a block takes longer than the hard limit the whole process exits; its supervisor (Kubernetes, `landcover up`)
 starts it again, the leases lapse, and the attempt counter keeps the same block from killing it for ever.
+
+The clock stands still while a block waits behind others, and only the blocks over the limit keep their counted
+attempt: else the neighbours of a block that hangs would be set aside with it.
 """
 
 from __future__ import annotations
@@ -31,6 +34,28 @@ def _exit(status: int) -> None:
     os._exit(status)
 
 
+class BlockInHand:
+    """One block that is being made, and how long its present stage has taken."""
+
+    def __init__(self, key: BlockKey) -> None:
+        self.key = key
+        self._stage: tuple[str, float | None]  # one tuple, so that the watch never sees half a change
+        self.enter("begin")
+
+    def enter(self, stage: str) -> None:
+        """Work on it begins: the clock starts anew."""
+        self._stage = stage, time.monotonic()
+
+    def wait(self) -> None:
+        """Others are worked on first: the clock stands still until `enter`."""
+        self._stage = "wait", None
+
+    def stage(self) -> tuple[str, float]:
+        """The stage and the seconds it has taken so far; 0 while it waits."""
+        name, since = self._stage
+        return name, 0.0 if since is None else time.monotonic() - since
+
+
 class BlocksInHand:
     """Registry of the blocks that are being made, and the thread that watches over them."""
 
@@ -41,42 +66,49 @@ class BlocksInHand:
         self._hard_limit_s = hard_limit_s
         self._period_s = period_s
         self._end = end
-        self._since: dict[BlockKey, float] = {}
+        self._held: set[BlockInHand] = set()
         self._lock = threading.Lock()
         threading.Thread(target=self._watch, name="blocks-in-hand", daemon=True).start()
 
     @contextmanager
-    def holding(self, key: BlockKey) -> Iterator[None]:
-        """Keep the lease of `key` while the body runs."""
+    def holding(self, key: BlockKey) -> Iterator[BlockInHand]:
+        """Keep the lease of `key` while the body runs, which says what it is at."""
+        block = BlockInHand(key)
         with self._lock:
-            self._since[key] = time.monotonic()
+            self._held.add(block)
         metrics.RUNNING.inc()
         try:
-            yield
+            yield block
         finally:
             metrics.RUNNING.dec()
             with self._lock:
-                self._since.pop(key, None)
+                self._held.discard(block)
 
     def _watch(self) -> None:
         while True:
             time.sleep(self._period_s)
             with self._lock:
-                held = dict(self._since)
-            now = time.monotonic()
-            for key, since in held.items():
-                if now - since > self._hard_limit_s:
-                    logger.critical(
-                        "block %s is in hand for %.1f s, more than the limit of %g s: this process ends",
-                        key.text,
-                        now - since,
-                        self._hard_limit_s,
-                    )
-                    self._end(EXIT_HUNG)
-            for key in held:
+                held = list(self._held)
+            if hung := {block for block in held if self._is_hung(block)}:
+                self._desk.uncount_attempts(block.key for block in held if block not in hung)
+                self._end(EXIT_HUNG)
+            for block in held:
                 try:
-                    if not self._desk.renew(key):
-                        logger.warning("the lease of block %s was lost; it may be made twice", key.text)
+                    if not self._desk.renew(block.key):
+                        logger.warning("the lease of block %s was lost; it may be made twice", block.key.text)
                 except redis.RedisError as error:
                     logger.warning("leases cannot be renewed: %s", error)
                     break
+
+    def _is_hung(self, block: BlockInHand) -> bool:
+        stage, seconds = block.stage()
+        if seconds <= self._hard_limit_s:
+            return False
+        logger.critical(
+            "block %s is at '%s' for %.1f s, more than the limit of %g s: this process ends",
+            block.key.text,
+            stage,
+            seconds,
+            self._hard_limit_s,
+        )
+        return True

@@ -20,6 +20,7 @@ from rich.table import Table
 from landcover import local
 from landcover.catalog import demo_model_path
 from landcover.connections import connect
+from landcover.errors import InvalidConfiguration
 from landcover.load import LoadResult, load
 
 CONNECTIONS = (1, 16, 64)
@@ -100,13 +101,19 @@ def _start(service: local.LocalService, folder: Path, scene: str, model: Path) -
 
 
 def _cold(url: str, count: int) -> dict[str, float]:
-    """Latency of tiles that lie inside one block each, and of which none was asked for before."""
+    """Latency of tiles that lie inside one block each, and of which none was asked for before.
+
+    Raises:
+        InvalidConfiguration: the scene has no whole block.
+    """
     times = []
     for address in _tiles_of_single_blocks(url, count):
         begin = time.perf_counter()
         with urllib.request.urlopen(f"{address}?wait=60&strict=true", timeout=90) as response:
             response.read()
         times.append(time.perf_counter() - begin)
+    if not times:
+        raise InvalidConfiguration("The scene is smaller than two blocks a side; name a larger one with --scene.")
     return {"median_s": statistics.median(times), "worst_s": max(times), "tiles": len(times)}
 
 

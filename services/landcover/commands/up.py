@@ -110,10 +110,11 @@ def _serve(
         answer = local.readiness(address)
         return stopping() or (answer.get("status") == "ready" and len(answer["workers"]) >= arguments.workers)
 
-    with console.status("starting broker, cache, worker and API …"):
-        service.wait_until(ready, READY_TIMEOUT_S)
+    console.print("starting broker, cache, worker and API …")
+    service.wait_until(ready, READY_TIMEOUT_S)
     if not stopping():
-        console.print(f"Land cover is served at [bold]{address}[/bold]  (API: {address}/docs · Ctrl-C stops)")
+        console.print(f"Land cover is served at [bold]{address}[/bold]", soft_wrap=True)
+        console.print(f"API: {address}/docs · Ctrl-C stops", soft_wrap=True)
     while not stopping():
         service.restart_dead()
         time.sleep(0.2)
@@ -151,11 +152,20 @@ def _usable_scenes(locations: tuple[str, ...], console: Console) -> tuple[str, .
 
 
 def _demo_scene(state: Path, console: Console) -> Path:
+    """A catalogue of the drawn scene, which is drawn if it is not there."""
     from landcover.demo import write_scene
 
-    scene = state.resolve() / "demo" / "demo.tif"
+    folder = state.resolve() / "demo"
+    scene, catalogue = folder / "demo.tif", folder / "catalogue.yaml"
     if not scene.exists():
-        with console.status("drawing the demonstration scene (once) …"):
-            scene.parent.mkdir(parents=True, exist_ok=True)
-            return write_scene(scene.parent)
-    return scene
+        console.print("drawing the demonstration scene (once) …")
+        folder.mkdir(parents=True, exist_ok=True)
+        scene = write_scene(folder)
+    catalogue.write_text(
+        "scenes:\n"
+        f"  - location: {scene.name}\n"
+        "    title: Drawn demonstration, not a real place\n"
+        "    attribution: Drawn by landcover-tiles\n",
+        encoding="utf-8",
+    )
+    return catalogue
