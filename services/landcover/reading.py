@@ -220,16 +220,17 @@ def _mean_of_valid(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
     """Means of k × k pixels, and which of them have data: those of which at least half has.
 
-    Where a part has none, only the rest counts: the colour of nodata must not bleed into the scene's edge.
+    Where a part has none, only the rest counts: the colour of nodata must not bleed into the scene's edge. Where
+    nothing has, one pixel stands for all.
     """
     if k == 1:
         return pixels, mask
-    means = _mean(pixels, k)
     if mask.all():
+        means = _mean(pixels, k)
         return means, np.ones(means.shape[:2], np.bool_)
     weights = _sums(mask[..., np.newaxis].view(np.uint8), k)
     sums = _sums(pixels * mask[..., np.newaxis], k)
-    means = np.where(weights, (sums + weights // 2) // np.maximum(weights, 1), means).astype(np.uint8)
+    means = np.where(weights, (sums + weights // 2) // np.maximum(weights, 1), pixels[::k, ::k]).astype(np.uint8)
     return means, 2 * weights[..., 0] >= k * k
 
 

@@ -40,6 +40,24 @@ def test_a_good_file(tmp_path: Path) -> None:
     assert read_model(path, expected_digest=model.digest) == model
 
 
+def test_what_is_checked_is_what_is_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is replaced as soon as it has been read: the answer is of the first one throughout."""
+    path = write_pixel_model(tmp_path / "a.onnx", pixel_contract("first"))
+    other = write_pixel_model(tmp_path / "b.onnx", pixel_contract("second")).read_bytes()
+    first = path.read_bytes()
+    original = Path.read_bytes
+
+    def read_and_replace(self: Path) -> bytes:
+        data = original(self)
+        self.write_bytes(other)
+        return data
+
+    monkeypatch.setattr(Path, "read_bytes", read_and_replace)
+    model = read_model(path)
+    assert model.name == "first"
+    assert model.digest == "sha256:" + hashlib.sha256(first).hexdigest()
+
+
 def test_the_shipped_model_keeps_its_contract() -> None:
     model = read_model(demo_model_path())
     assert model.contract.classes == OPENEARTHMAP
