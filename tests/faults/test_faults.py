@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import os
 import shutil
 import signal
@@ -146,6 +148,24 @@ def test_a_tile_waits_for_a_worker_that_is_absent(demo_scene: Path, pixel_model:
         assert get_tile(service, url)[0].all()
     finally:
         service.processes.stop()
+
+
+@pytest.mark.parametrize("body", ["{}", "null", "[[], [], []]", "[1]", "not json"])
+def test_a_message_that_is_no_task_is_dropped(slow_service: Service, body: str) -> None:
+    """A true message with another body: read by no worker, put back by none."""
+    worker = slow_service.child("worker")
+    slow_service.processes.children.remove(worker)  # the supervisor must not bring it back
+    worker.stop()
+    url = middle_tile(slow_service)
+    httpx.get(slow_service.url + url, params={"wait": 0})
+    until(lambda: slow_service.broker.llen("interactive") > 0)
+    envelope = json.loads(slow_service.broker.lindex("interactive", 0))
+    envelope["body"] = base64.b64encode(body.encode()).decode()
+    slow_service.broker.rpush("interactive", json.dumps(envelope))  # taken from this end
+    worker.start()
+    slow_service.processes.children.append(worker)
+    assert get_tile(slow_service, url)[0].all()
+    assert worker.failures == 0
 
 
 @pytest.mark.parametrize("server", ["broker", "cache"])

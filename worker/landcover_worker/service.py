@@ -10,10 +10,12 @@ import os
 import secrets
 import socket
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
+from celery.worker.strategy import default as default_strategy
 from prometheus_client import start_http_server
 from pydantic import ValidationError
 
@@ -88,10 +90,29 @@ def run(settings: WorkerSettings) -> int:
     return int(consumer.exitcode or 0)
 
 
+def careful_strategy(task: Any, app: Celery, consumer: Any, **options: Any) -> Callable[..., None]:
+    """Celery's way of taking a message up, but one that it cannot read is dropped.
+
+    By default its error ends the worker, which puts the message back for the next worker to die of.
+    """
+    take_up = default_strategy(task, app, consumer, **options)
+
+    def take_up_or_drop(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **more: Any) -> None:
+        try:
+            take_up(message, body, ack, reject, callbacks, **more)
+        except consumer.connection_errors:
+            raise
+        except Exception:
+            logger.exception("dropped a message that is no task")
+            message.ack_log_error(logger, consumer.connection_errors)
+
+    return take_up_or_drop
+
+
 def register(app: Celery, maker: BlockMaker) -> None:
     """Give `app` the block task."""
 
-    @app.task(name=BLOCK_TASK, ignore_result=True)
+    @app.task(name=BLOCK_TASK, ignore_result=True, Strategy="landcover_worker.service:careful_strategy")
     def make_block(**message: Any) -> None:
         try:
             task = BlockTask.model_validate(message)
