@@ -94,7 +94,7 @@ class BlocksInHand:
                 self._end(EXIT_HUNG)
             for block in held:
                 try:
-                    if not self._desk.renew(block.key):
+                    if not self._desk.renew(block.key) and block in self._held:  # else it was finished just now
                         logger.warning("the lease of block %s was lost; it may be made twice", block.key.text)
                 except redis.RedisError as error:
                     logger.warning("leases cannot be renewed: %s", error)
