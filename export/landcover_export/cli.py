@@ -19,7 +19,7 @@ def train(subparsers: Any) -> None:
         help="train the demonstration model",
         description="Train a small U-Net on drawn scenes and on labelled tiles. Its accuracy is "
         "measured on scenes that it has not learnt from, and goes into the model's contract.",
-        epilog="the shipped model, start to end (about 20 minutes on two cores):\n"
+        epilog="the shipped model, start to end (about half an hour on two cores):\n"
         "  landcover train --data ../shared/data/dubai --out runs/demo\n"
         "  landcover export runs/demo/model.pt --image ../shared/data/scenes/dubai_tile8.tif \\\n"
         "      --out services/landcover/models/landcover-demo.onnx\n\n"

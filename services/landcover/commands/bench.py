@@ -49,7 +49,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=130)
     with tempfile.TemporaryDirectory(prefix="landcover-bench-") as name:
         folder = Path(name)
         scene = arguments.scene or str(_demo(folder))

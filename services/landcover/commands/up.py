@@ -164,7 +164,7 @@ def _demo_scene(state: Path, console: Console) -> Path:
     catalogue.write_text(
         "scenes:\n"
         f"  - location: {scene.name}\n"
-        "    title: Drawn demonstration, not a real place\n"
+        "    title: Drawn, not a real place\n"
         "    attribution: Drawn by landcover-tiles\n",
         encoding="utf-8",
     )
