@@ -53,6 +53,7 @@ def shared_service(demo_scene: Path, pixel_model: Path, tmp_path_factory: pytest
 @pytest.fixture
 def service(shared_service: Service) -> Service:
     """The session's service, cold."""
+    shared_service.settle()
     shared_service.forget()
     return shared_service
 

@@ -51,6 +51,13 @@ class Service:
         line = next((line for line in text.splitlines() if 'blocks_total{outcome="made"}' in line), "0")
         return float(line.split()[-1])
 
+    def settle(self) -> None:
+        """Wait until the worker has nothing in hand: what an earlier test left behind must not be counted."""
+        until_s = time.monotonic() + 60
+        while self.broker.llen("interactive") or any(self.cache.scan_iter(match="lease:*", count=1000)):
+            assert time.monotonic() < until_s, "the worker does not come to rest"
+            time.sleep(0.05)
+
     def forget(self) -> None:
         """Make every tile and block cold again."""
         self.cache.flushdb()

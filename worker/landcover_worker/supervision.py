@@ -60,11 +60,16 @@ class BlocksInHand:
     """Registry of the blocks that are being made, and the thread that watches over them."""
 
     def __init__(
-        self, desk: BlockDesk, hard_limit_s: float, *, period_s: float = LEASE_S / 4, end: Callable[[int], None] = _exit
+        self,
+        desk: BlockDesk,
+        hard_limit_s: float,
+        *,
+        period_s: float | None = None,
+        end: Callable[[int], None] = _exit,
     ) -> None:
         self._desk = desk
         self._hard_limit_s = hard_limit_s
-        self._period_s = period_s
+        self._period_s = period_s or min(LEASE_S, hard_limit_s) / 4
         self._end = end
         self._held: set[BlockInHand] = set()
         self._lock = threading.Lock()
