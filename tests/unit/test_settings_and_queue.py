@@ -16,6 +16,7 @@ from landcover.coordination import REQUEUE_AFTER_S
 from landcover.queue import BLOCK_TASK, HARD_LIMIT_S, TASK_EXPIRES_S, BlockTask, make_celery, send_block
 from landcover.scene import SceneSource
 from landcover.settings import CatalogSettings, ReadSettings, split_locations
+from landcover_worker.intake import Intake
 from landcover_worker.service import register
 from landcover_worker.settings import WorkerSettings
 
@@ -135,7 +136,7 @@ def test_a_message_that_is_no_task_is_dropped_and_not_shown(caplog: pytest.LogCa
             raise AssertionError(f"{task} is none")
 
     app = make_celery("memory://")
-    register(app, Maker())  # type: ignore[arg-type]
+    register(app, Maker(), Intake(1))  # type: ignore[arg-type]
     message = TASK.model_dump(mode="json") | {"row": -7, "version": None}
     message["source"] |= {"location": "", "bands": ["s3cr3t", 2, 3]}
     app.tasks[BLOCK_TASK](**message)

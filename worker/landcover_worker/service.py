@@ -24,6 +24,7 @@ from landcover.coordination import BlockDesk
 from landcover.presence import PresenceKeeper, WorkerPresence
 from landcover.queue import BLOCK_TASK, BlockTask, make_celery
 from landcover.settings import BrokerSettings, CacheSettings, CatalogSettings, ReadSettings
+from landcover_worker.intake import Intake, SilenceGuard
 from landcover_worker.maker import BlockMaker
 from landcover_worker.networks import Networks
 from landcover_worker.settings import WorkerSettings
@@ -53,14 +54,15 @@ def run(settings: WorkerSettings) -> int:
         max_attempts=settings.max_attempts,
     )
     app = make_celery(broker_settings.broker_url, hard_limit_s=settings.hard_limit_s)
-    register(app, maker)
+    threads = settings.threads or max(4, 2 * max(each.max_batch for each in networks.loaded.values()))
+    intake = Intake(threads)
+    register(app, maker, intake)
     first = next(iter(networks.loaded.values()))
     presence = WorkerPresence(
         id=name, provider=first.provider, models=tuple(networks.loaded), queues=tuple(settings.queues)
     )
     if settings.metrics_port:
         start_http_server(settings.metrics_port)
-    threads = settings.threads or max(4, 2 * max(each.max_batch for each in networks.loaded.values()))
     logger.info("worker %s takes tasks with %d threads on %s", name, threads, first.provider)
     keeper = None
 
@@ -68,6 +70,7 @@ def run(settings: WorkerSettings) -> int:
     def announce(**_: Any) -> None:
         nonlocal keeper
         keeper = PresenceKeeper(broker, presence)
+        SilenceGuard(broker, settings.queues, intake).start()
 
     # Celery warns every root user of pickled messages; ours are JSON only, and images run as another user.
     warnings.filterwarnings("ignore", category=SecurityWarning)
@@ -109,7 +112,7 @@ def careful_strategy(task: Any, app: Celery, consumer: Any, **options: Any) -> C
     return take_up_or_drop
 
 
-def register(app: Celery, maker: BlockMaker) -> None:
+def register(app: Celery, maker: BlockMaker, intake: Intake) -> None:
     """Give `app` the block task."""
 
     @app.task(name=BLOCK_TASK, ignore_result=True, Strategy="landcover_worker.service:careful_strategy")
@@ -122,4 +125,5 @@ def register(app: Celery, maker: BlockMaker) -> None:
                 "dropped a task that is none; wrong: %s", ", ".join(sorted(faults))
             )  # a location may be signed
             return
-        maker.make(task)
+        with intake.task():
+            maker.make(task)

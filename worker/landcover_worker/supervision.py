@@ -29,7 +29,8 @@ EXIT_HUNG = 70
 """Exit status of a process that ended itself (EX_SOFTWARE of sysexits.h)."""
 
 
-def _exit(status: int) -> None:
+def end_process(status: int) -> None:
+    """End at once, whatever other threads are at; the log is written out first."""
     logging.shutdown()
     os._exit(status)
 
@@ -65,7 +66,7 @@ class BlocksInHand:
         hard_limit_s: float,
         *,
         period_s: float | None = None,
-        end: Callable[[int], None] = _exit,
+        end: Callable[[int], None] = end_process,
     ) -> None:
         self._desk = desk
         self._hard_limit_s = hard_limit_s
