@@ -74,15 +74,18 @@ def taken_port() -> Iterator[int]:
 def test_up_serves_and_leaves_no_process_behind(demo_scene: Path, tmp_path: Path, kind: signal.Signals) -> None:
     port = local.free_port()
     process = up("--scenes", demo_scene, "--port", port, folder=tmp_path)
-    wait_until_ready(process, f"http://127.0.0.1:{port}")
-    assert httpx.get(f"http://127.0.0.1:{port}/").headers["content-type"].startswith("text/html")
+    url = f"http://127.0.0.1:{port}"
+    assert process.stdout
+    said = next(line for line in process.stdout if url in line)
+    assert said.startswith("Land cover is served at")
+    assert local.readiness(url)["workers"]
+    assert httpx.get(f"{url}/").headers["content-type"].startswith("text/html")
     children = descendants(process.pid)
     assert len(children) >= 4  # broker, cache, worker, API
     process.send_signal(kind)
     output, _ = process.communicate(timeout=60)
     if kind != signal.SIGKILL:
         assert process.returncode == 0
-        assert f"http://127.0.0.1:{port}" in output
         assert "Traceback" not in output
     deadline = time.monotonic() + 30
     while any(map(is_alive, children)):
