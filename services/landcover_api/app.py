@@ -26,6 +26,7 @@ from landcover_api.imagery import imagery_router
 from landcover_api.landcover import PENDING_HEADER, LandCoverFactory
 from landcover_api.map_page import map_page_router
 from landcover_api.metrics import MeasureMiddleware
+from landcover_api.review import review_router
 from landcover_api.settings import ApiSettings
 from landcover_api.state import ApiState
 from landcover_api.wakeups import Wakeups
@@ -116,6 +117,7 @@ def create_app(
     app.include_router(catalogue.router)
     land_cover = LandCoverFactory(router_prefix=LANDCOVER_PREFIX, templates=templates)
     app.include_router(land_cover.router, prefix=LANDCOVER_PREFIX, tags=["land cover"])
+    app.include_router(review_router(), prefix=LANDCOVER_PREFIX, tags=["land cover"])
     app.include_router(imagery_router(templates), prefix=IMAGERY_PREFIX, tags=["imagery"])
     app.include_router(
         TMSFactory(supported_tms=TILE_MATRIX_SETS, templates=templates).router, tags=["tile matrix sets"]

@@ -134,6 +134,16 @@ class BlockService:
                 await self._collect(blocks, due, fields, answer)
                 due = [index for index in due if index in answer.missing]
 
+    async def look(self, blocks: BlockSet, indices: Sequence[BlockIndex], fields: Sequence[str]) -> Fetched:
+        """The `fields` of those of `indices` that are in the cache; of the others nothing is asked of workers.
+
+        Raises:
+            RedisError: the cache is away.
+        """
+        answer = Fetched(missing=set(indices), queued=False)
+        await self._collect(blocks, indices, fields, answer)
+        return answer
+
     async def _advance(
         self,
         blocks: BlockSet,

@@ -56,7 +56,7 @@ async def draw(
     _refuse_too_many(state, len(sampling.blocks))
     fields = [block.field(layer, sampling.level) for layer in rendering.layers]
     fetched = await state.blocks.fetch(cover.blocks, sampling.blocks, fields, wait_s=waiting.seconds, gone=waiting.gone)
-    _raise_failure(state, cover, fetched)
+    raise_failure(state, cover, fetched)
     if whole and not fetched.queued:
         raise not_on_demand(cover, len(fetched.missing))
     try:
@@ -101,7 +101,7 @@ async def region_statistics(
         ),
         state.blocks.fetch(cover.blocks, touched.partial, maps, wait_s=waiting.seconds, gone=waiting.gone),
     )
-    _raise_failure(state, cover, whole, partial)
+    raise_failure(state, cover, whole, partial)
     if not (whole.queued and partial.queued):
         raise not_on_demand(cover, len(whole.missing) + len(partial.missing))
 
@@ -130,7 +130,7 @@ async def region_statistics(
     return head | statistics.summary(tally, contract.classes, region.area_m2), missing
 
 
-def _raise_failure(state: ApiState, cover: LandCover, *fetched: Fetched) -> None:
+def raise_failure(state: ApiState, cover: LandCover, *fetched: Fetched) -> None:
     """Raise the first reason why a block could not be made, if there is one.
 
     A worker that found another image than the one we know makes us look at it again.

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Annotated, Any, ParamSpec, TypeVar, cast
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
 from rasterio.errors import RasterioError
+from rio_tiler.constants import WGS84_CRS
 from rio_tiler.io import Reader
 from rio_tiler.models import ImageData, PointData
 from starlette.templating import Jinja2Templates
 from titiler.core.factory import TilerFactory
 
 from landcover.errors import InvalidRequest, SceneUnreadable
+from landcover.geodesy import WGS84
 from landcover.scene import Scene, note_failure, open_image, public_location
 from landcover.settings import ReadSettings
-from landcover_api.extents import TILE_MATRIX_SETS
+from landcover_api.extents import TILE_MATRIX_SETS, box_extent
 from landcover_api.state import SceneId, State
 
 PREFIX = "/scenes/{scene}/imagery"
@@ -129,6 +131,31 @@ class ImageryFactory(TilerFactory):
         """Register what shows the image; its statistics and features would read all of it."""
         for register in (self.info, self.tilesets, self.tile, self.tilejson, self.point, self.preview):
             register()  # type: ignore[no-untyped-call]
+        self.bbox()
+
+    def bbox(self) -> None:
+        """Register images of boxes: TiTiler's own take any size."""
+
+        @self.router.get(
+            "/bbox/{minx},{miny},{maxx},{maxy}.png",
+            summary="The image inside a box of degrees.",
+            response_class=Response,
+            responses={200: {"content": {"image/png": {}}}},
+        )
+        def bbox(
+            image: Annotated[Image, Depends(get_image)],
+            minx: float,
+            miny: float,
+            maxx: float,
+            maxy: float,
+            max_size: Annotated[int, Query(ge=1, le=MAX_SIDE_PX, description="Pixels of the longer side.")] = 1024,
+        ) -> Response:
+            extent = box_extent((minx, miny, maxx, maxy), WGS84, None, max_size, None, None)
+            with SceneReader(image) as reader:  # type: ignore[arg-type]
+                part = reader.part(
+                    (minx, miny, maxx, maxy), bounds_crs=WGS84_CRS, width=extent.width_px, height=extent.height_px
+                )
+            return Response(part.render(img_format="PNG"), media_type="image/png")
 
 
 def imagery_router(templates: Jinja2Templates) -> APIRouter:

@@ -1,0 +1,289 @@
+"""`GET /scenes/{scene}/landcover/review`: where to look first, from the blocks that are in the cache.
+
+Blocks are read some at a time and let go, so that a scene of thousands costs little memory; what needs the processor
+runs in the drawing threads between the tiles of others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Annotated, Any, TypeVar
+from urllib.parse import quote, urlencode
+
+import numpy as np
+from fastapi import APIRouter, Query, Request, Response
+
+from landcover import block
+from landcover.errors import BlockDamaged, InvalidRequest, Pending, RequestTooLarge
+from landcover.grid import BlockIndex
+from landcover.review import MIN_MAPPED, ByteArray, Measure
+from landcover.review_document import MEDIA_TYPE, Bounds, Review, document, map_position
+from landcover.review_survey import (
+    DEFAULT_LIMIT,
+    DEFAULT_MEASURE,
+    DEFAULT_SPREAD,
+    MAX_LIMIT,
+    Contents,
+    RankedWindow,
+    ReviewRequest,
+    Survey,
+    check_request,
+    contents,
+    rank,
+)
+from landcover_api.cover import LandCover, land_cover
+from landcover_api.drawing import Waiting, raise_failure
+from landcover_api.landcover import PENDING_HEADER, with_current_image
+from landcover_api.settings import MAX_WAIT_S
+from landcover_api.state import ApiState, LandCoverParam, State
+
+T = TypeVar("T")
+
+PIXELS_AT_ONCE = 1 << 24
+"""Of the blocks that are in memory together."""
+
+HISTOGRAMS_AT_ONCE = 512
+PICTURE_PX = 512
+"""Of the images that the document links to."""
+
+_MAPS = (block.field("class", 0), block.field("confidence", 0))
+
+
+def review_router() -> APIRouter:
+    """The endpoint, to be included below a scene's land cover."""
+    router = APIRouter()
+
+    @router.get(
+        "/review",
+        name="review",
+        summary="Where the map is likely wrong: windows ranked by doubt, as GeoJSON.",
+        response_class=Response,
+        responses={200: {"content": {MEDIA_TYPE: {}}}},
+    )
+    async def review(
+        request: Request,
+        state: State,
+        cover: LandCoverParam,
+        by: Annotated[Measure, Query(description="The measure of doubt.")] = DEFAULT_MEASURE,
+        against: Annotated[str | None, Query(description="The second model, by name or digest.")] = None,
+        limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Windows to name at most.")] = DEFAULT_LIMIT,
+        spread: Annotated[
+            float, Query(ge=0, le=1000, description="Radius, in windows, that keeps them apart; 0: plain ranking.")
+        ] = DEFAULT_SPREAD,
+        window: Annotated[int | None, Query(description="Side of a window, px; by default the block's.")] = None,
+        min_mapped: Annotated[
+            float, Query(ge=0, le=1, description="Share of a window that must be mapped.")
+        ] = MIN_MAPPED,
+        wait: Annotated[
+            float, Query(ge=0, le=MAX_WAIT_S, description="Seconds to wait for missing blocks; 0: rank what is there.")
+        ] = 0,
+    ) -> Response:
+        waiting = Waiting(seconds=wait, gone=request.is_disconnected)
+
+        async def answer(cover: LandCover) -> Response:
+            wanted = ReviewRequest(
+                by=by,
+                window_px=cover.grid.block_px if window is None else window,
+                limit=limit,
+                spread=spread,
+                min_mapped=min_mapped,
+            )
+            reviewer = _Reviewer(state, cover, _other(state, cover, against), wanted, waiting)
+            return await reviewer.answer(str(request.base_url))
+
+        return await with_current_image(state, cover, answer)
+
+    return router
+
+
+def _other(state: ApiState, cover: LandCover, name: str | None) -> LandCover | None:
+    """The second model's land cover of the same scene.
+
+    Raises:
+        ModelNotFound: there is no such model.
+        InvalidRequest: it is the first.
+    """
+    if name is None:
+        return None
+    model = state.models.model(name)
+    if model.digest == cover.model.digest:
+        raise InvalidRequest(f"Model '{model.name}' never disagrees with itself; name another with against.")
+    return land_cover(cover.scene, model, cover.on_demand_blocks)
+
+
+@dataclass(frozen=True)
+class _Reviewer:
+    """One request."""
+
+    state: ApiState
+    cover: LandCover
+    against: LandCover | None
+    request: ReviewRequest
+    waiting: Waiting
+
+    @property
+    def _covers(self) -> Sequence[LandCover]:
+        return [self.cover, self.against] if self.against else [self.cover]
+
+    async def answer(self, base_url: str) -> Response:
+        """The ranking.
+
+        Raises:
+            InvalidRequest, RequestTooLarge: it cannot be made of this scene.
+            LandcoverError: a block that was waited for could not be made.
+        """
+        state, grid = self.state, self.cover.grid
+        check_request(self.request, grid, against=self.against.grid if self.against else None)
+        total = grid.rows * grid.cols
+        if total > state.settings.max_blocks:
+            raise RequestTooLarge(
+                f"Scene '{self.cover.scene.id}' has {total} blocks; at most {state.settings.max_blocks} are read for "
+                "one request. Cut the image, or use a model with larger blocks."
+            )
+        mapped, queued = await self._mapped()
+        survey = Survey(self.request, grid, self.cover.model.contract)
+        if survey.needs_maps:
+            async for maps in self._maps(list(mapped)):
+                await state.draw(_add_maps, survey, maps)
+        else:
+            await self._decoding(mapped, _add_histograms, survey, mapped)
+        doubt = await state.draw(survey.doubt)
+        ranked = await state.draw(rank, doubt, self.request)
+        review = Review(
+            scene=self.cover.scene,
+            model=self.cover.model,
+            grid=grid,
+            request=self.request,
+            against=self.against.model if self.against else None,
+            windows=await self._described(ranked),
+            candidates=int(np.isfinite(doubt).sum()),
+            mapped=survey.mapped,
+            note=self._note(total, survey.mapped, queued),
+        )
+        body = await state.draw(lambda: json.dumps(document(review, self._links(base_url)), allow_nan=False))
+        finished = survey.mapped == total
+        max_age = state.settings.tile_max_age_s if finished else state.settings.pending_max_age_s
+        headers = {"Cache-Control": f"public, max-age={max_age}"}
+        if queued and not finished:
+            headers[PENDING_HEADER] = str(total - survey.mapped)
+        return Response(body, media_type=MEDIA_TYPE, headers=headers)
+
+    async def _mapped(self) -> tuple[dict[BlockIndex, bytes], bool]:
+        """Histograms of the blocks that every model has mapped, and whether the others are being made."""
+        indices = list(self.cover.grid.blocks())
+        queued = False
+        found: list[dict[BlockIndex, bytes]] = []
+        for cover in self._covers:
+            there: dict[BlockIndex, bytes] = {}
+            for some in _some(indices, HISTOGRAMS_AT_ONCE):
+                look = await self.state.blocks.look(cover.blocks, some, [block.HISTOGRAM_FIELD])
+                there |= {index: histogram for index, (histogram,) in look.found.items()}
+            missing = [index for index in indices if index not in there]
+            if missing and self.waiting.seconds > 0 and len(missing) <= cover.on_demand_blocks:
+                fetched = await self.state.blocks.fetch(
+                    cover.blocks,
+                    missing,
+                    [block.HISTOGRAM_FIELD],
+                    wait_s=self.waiting.seconds,
+                    gone=self.waiting.gone,
+                )
+                raise_failure(self.state, cover, fetched)
+                there |= {index: histogram for index, (histogram,) in fetched.found.items()}
+                queued = True
+            found.append(there)
+        return {index: found[0][index] for index in indices if all(index in there for there in found)}, queued
+
+    async def _maps(self, indices: Sequence[BlockIndex]) -> AsyncIterator[dict[BlockIndex, list[ByteArray]]]:
+        """Class map and confidence, and the other model's class map, of so many blocks at a time."""
+        side = self.cover.grid.block_px
+        for some in _some(indices, max(1, PIXELS_AT_ONCE // side**2)):
+            if await self.waiting.gone():
+                raise Pending("The client has gone.")
+            looks = [
+                await self.state.blocks.look(cover.blocks, some, _MAPS if cover is self.cover else _MAPS[:1])
+                for cover in self._covers
+            ]
+            layers = {
+                index: list(chain.from_iterable(look.found[index] for look in looks))
+                for index in some
+                if all(index in look.found for look in looks)
+            }
+            yield await self._decoding(layers, _decode, layers, side)
+
+    async def _decoding(self, indices: Iterable[BlockIndex], work: Callable[..., T], *args: Any) -> T:
+        """Run `work` in a drawing thread; blocks that turn out to be damaged are dropped, and made anew later."""
+        try:
+            return await self.state.draw(work, *args)
+        except BlockDamaged:
+            for cover in self._covers:
+                await self.state.blocks.discard(cover.blocks, indices)
+            raise
+
+    async def _described(self, ranked: Sequence[RankedWindow]) -> list[tuple[RankedWindow, Contents | None]]:
+        """What each ranked window holds; none where the cache has dropped its block meanwhile."""
+        grid, contract = self.cover.grid, self.cover.model.contract
+        by_block: dict[BlockIndex, list[RankedWindow]] = {}
+        for window in ranked:
+            by_block.setdefault(window.block(self.request, grid), []).append(window)
+        known: dict[RankedWindow, Contents] = {}
+        async for maps in self._maps(list(by_block)):
+            for index, layers in maps.items():
+                for window in by_block[index]:
+                    known[window] = await self.state.draw(contents, window, self.request, contract, *layers)
+        return [(window, known.get(window)) for window in ranked]
+
+    def _note(self, total: int, mapped: int, queued: bool) -> str | None:
+        """What is not in the ranking, and how it gets there."""
+        missing = total - mapped
+        if not missing:
+            return None
+        head = f"{missing} of {total} blocks are not mapped yet and not ranked"
+        if self.against:
+            head = f"{missing} of {total} blocks are not mapped yet by both models and not ranked"
+        if queued:
+            return f"{head}; they are being mapped: ask again."
+        on_demand = self.cover.on_demand_blocks
+        if missing <= on_demand:
+            return f"{head}; ask with wait=30 to have them mapped."
+        return (
+            f"{head}. What is looked at is mapped, on the map page or as tiles, at most {on_demand} blocks at a time."
+        )
+
+    def _links(self, base_url: str) -> Callable[[Bounds], dict[str, str]]:
+        scene, model = self.cover.scene.id, self.cover.model.name
+
+        def links(bounds: Bounds) -> dict[str, str]:
+            zoom, lat, lng = map_position(bounds)
+            box = ",".join(f"{edge:.7f}" for edge in bounds)
+            base = f"{base_url}scenes/{quote(scene)}"
+            land_cover = f"{base}/landcover/bbox/{box}.png?{urlencode({'model': model, 'max_size': PICTURE_PX})}"
+            return {
+                "map": f"{base_url}#{urlencode({'scene': scene, 'model': model})}&at={zoom}/{lat}/{lng}",
+                "imagery": f"{base}/imagery/bbox/{box}.png?max_size={PICTURE_PX}",
+                "classes": land_cover,
+                "confidence": f"{land_cover}&layer=confidence",
+            }
+
+        return links
+
+
+def _add_maps(survey: Survey, maps: dict[BlockIndex, list[ByteArray]]) -> None:
+    for index, layers in maps.items():
+        survey.add(index, *layers)
+
+
+def _add_histograms(survey: Survey, histograms: dict[BlockIndex, bytes]) -> None:
+    for index, data in histograms.items():
+        survey.add_histogram(index, block.decode_histogram(data))
+
+
+def _decode(layers: dict[BlockIndex, list[bytes]], side: int) -> dict[BlockIndex, list[ByteArray]]:
+    return {index: [block.decode(data, side) for data in each] for index, each in layers.items()}
+
+
+def _some(indices: Sequence[BlockIndex], count: int) -> Iterator[Sequence[BlockIndex]]:
+    """`indices` in parts of `count`."""
+    return (indices[begin : begin + count] for begin in range(0, len(indices), count))
