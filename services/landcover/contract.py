@@ -45,6 +45,24 @@ class GsdRange(BaseModel):
         return self
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Interval = tuple[Share, Share]
+"""Lower and upper bound of a 95 % interval."""
+
+
+class ClassMetrics(BaseModel):
+    """How well one class is mapped; None where that is not defined, all four if the reference lacks the class."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recall: Share | None = None
+    """Producer's accuracy."""
+    precision: Share | None = None
+    """User's accuracy."""
+    f1: Share | None = None
+    iou: Share | None = None
+
+
 class Metrics(BaseModel):
     """How good a model is, and on what that was measured."""
 
@@ -57,6 +75,27 @@ class Metrics(BaseModel):
     mean_iou: Annotated[float, Field(ge=0, le=1)]
     confusion_matrix: tuple[tuple[int, ...], ...]
     """`[reference][predicted]` pixels, in the order of the contract's classes."""
+    classes: tuple[ClassMetrics, ...] = ()
+    """In the order of the contract's classes; empty in files written before this was kept, as are the next four."""
+    overall_accuracy_interval: Interval | None = None
+    average_accuracy_interval: Interval | None = None
+    mean_iou_interval: Interval | None = None
+    windows: Annotated[int, Field(ge=1)] | None = None
+    """The sample's size: so many windows were resampled for the intervals."""
+
+
+class AnnotationsUsed(BaseModel):
+    """What people drew for a fine-tuned model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    digest: str
+    """`sha256:…` over the annotations' geometries and classes: the same drawings have the same digest."""
+    polygons: Annotated[int, Field(ge=1)]
+    area_m2: Annotated[float, Field(gt=0)]
+    """Labelled ground."""
+    scenes: tuple[str, ...]
+    authors: tuple[str, ...] = ()
 
 
 class Contract(BaseModel):
@@ -77,6 +116,10 @@ class Contract(BaseModel):
     architecture: str = ""
     parent_digest: str | None = None
     """`sha256:…` of the model this one was fine-tuned from."""
+    annotations: AnnotationsUsed | None = None
+    """What it was fine-tuned with."""
+    precision: Literal["fp32", "fp16"] = "fp32"
+    """Of the weights, and of the arithmetic where the runtime has it."""
     training_data: tuple[str, ...] = ()
     metrics: Metrics | None = None
     license: str = ""
@@ -98,6 +141,8 @@ class Contract(BaseModel):
             or any(len(row) != len(self.classes) for row in self.metrics.confusion_matrix)
         ):
             raise ValueError("the confusion matrix is not classes × classes")
+        if self.metrics and len(self.metrics.classes) not in (0, len(self.classes)):
+            raise ValueError("the metrics have not one entry for each class")
         return self
 
     @property
