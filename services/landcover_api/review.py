@@ -6,6 +6,7 @@ runs in the drawing threads between the tiles of others.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -172,29 +173,27 @@ class _Reviewer:
         return Response(body, media_type=MEDIA_TYPE, headers=headers)
 
     async def _mapped(self) -> tuple[dict[BlockIndex, bytes], bool]:
-        """Histograms of the blocks that every model has mapped, and whether the others are being made."""
-        indices = list(self.cover.grid.blocks())
-        queued = False
-        found: list[dict[BlockIndex, bytes]] = []
-        for cover in self._covers:
-            there: dict[BlockIndex, bytes] = {}
-            for some in _some(indices, HISTOGRAMS_AT_ONCE):
-                look = await self.state.blocks.look(cover.blocks, some, [block.HISTOGRAM_FIELD])
-                there |= {index: histogram for index, (histogram,) in look.found.items()}
-            missing = [index for index in indices if index not in there]
-            if missing and self.waiting.seconds > 0 and len(missing) <= cover.on_demand_blocks:
-                fetched = await self.state.blocks.fetch(
-                    cover.blocks,
-                    missing,
-                    [block.HISTOGRAM_FIELD],
-                    wait_s=self.waiting.seconds,
-                    gone=self.waiting.gone,
-                )
-                raise_failure(self.state, cover, fetched)
-                there |= {index: histogram for index, (histogram,) in fetched.found.items()}
-                queued = True
-            found.append(there)
-        return {index: found[0][index] for index in indices if all(index in there for there in found)}, queued
+        """Histograms of the blocks that every model has mapped, and whether others are being made."""
+        answers = await asyncio.gather(*(self._histograms(cover) for cover in self._covers))
+        ours, *others = (found for found, _ in answers)
+        mapped = {index: ours[index] for index in sorted(ours) if all(index in theirs for theirs in others)}
+        return mapped, any(queued for _, queued in answers)
+
+    async def _histograms(self, cover: LandCover) -> tuple[dict[BlockIndex, bytes], bool]:
+        """Histograms of what one model has mapped, and whether missing blocks were asked of workers."""
+        indices = list(cover.grid.blocks())
+        found: dict[BlockIndex, bytes] = {}
+        for some in _some(indices, HISTOGRAMS_AT_ONCE):
+            look = await self.state.blocks.look(cover.blocks, some, [block.HISTOGRAM_FIELD])
+            found |= {index: histogram for index, (histogram,) in look.found.items()}
+        missing = [index for index in indices if index not in found]
+        if not missing or not self.waiting.seconds or len(missing) > cover.on_demand_blocks:
+            return found, False
+        fetched = await self.state.blocks.fetch(
+            cover.blocks, missing, [block.HISTOGRAM_FIELD], wait_s=self.waiting.seconds, gone=self.waiting.gone
+        )
+        raise_failure(self.state, cover, fetched)
+        return found | {index: histogram for index, (histogram,) in fetched.found.items()}, True
 
     async def _maps(self, indices: Sequence[BlockIndex]) -> AsyncIterator[dict[BlockIndex, list[ByteArray]]]:
         """Class map and confidence, and the other model's class map, of so many blocks at a time."""
@@ -230,9 +229,14 @@ class _Reviewer:
             by_block.setdefault(window.block(self.request, grid), []).append(window)
         known: dict[RankedWindow, Contents] = {}
         async for maps in self._maps(list(by_block)):
-            for index, layers in maps.items():
-                for window in by_block[index]:
-                    known[window] = await self.state.draw(contents, window, self.request, contract, *layers)
+            known |= await self.state.draw(
+                lambda maps: {
+                    window: contents(window, self.request, contract, *layers)
+                    for index, layers in maps.items()
+                    for window in by_block[index]
+                },
+                maps,
+            )
         return [(window, known.get(window)) for window in ranked]
 
     def _note(self, total: int, mapped: int, queued: bool) -> str | None:

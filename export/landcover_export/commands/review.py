@@ -1,0 +1,251 @@
+"""`landcover review`: where to look first, asked of a running service or worked out here from an image."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import math
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from landcover.errors import InvalidRequest, Unavailable
+from landcover.review import MIN_MAPPED, Measure
+from landcover.review_survey import DEFAULT_LIMIT, DEFAULT_MEASURE, DEFAULT_SPREAD, MAX_LIMIT, ReviewRequest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+URL = "http://127.0.0.1:8000"
+_IMAGE_SUFFIXES = (".tif", ".tiff")
+_ANSWER_TIMEOUT_S = 300.0
+
+Document = dict[str, Any]
+
+
+def review(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "review",
+        help="rank the parts of a map that are likely wrong",
+        description="Rank windows of a map by doubt, the worst first, so that whoever corrects or annotates begins "
+        "where it helps. A scene's id asks a running service, which ranks what it has mapped; an image file is "
+        "mapped and ranked here. Both write the same GeoJSON.\n\n"
+        "measures of doubt:\n"
+        "  confidence     mean of 1 - p, p the probability of the class that was chosen\n"
+        "  entropy        mean of the largest entropy that p allows\n"
+        "  disagreement   share of pixels to which a second model gives another class (--against)\n"
+        "  seams          how much oftener the class changes at the lines between blocks than beside them",
+        epilog="a scene of a running service (landcover up), missing blocks mapped within a minute:\n"
+        "  landcover review demo --wait 60 --out review.geojson\n\n"
+        "an image here, in windows of 256 px, with a picture of each to look at:\n"
+        "  landcover review ortho.tif --model mine.onnx --window 256 --pictures worst/ --out review.geojson\n\n"
+        "where two models disagree:\n"
+        "  landcover review ortho.tif --model mine.onnx --by disagreement --against other.onnx",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("scene", help="a scene's id, or an image file (GeoTIFF)")
+    parser.add_argument("--url", default=URL, help="of the service that has the scene (default: %(default)s)")
+    parser.add_argument(
+        "--model", help="name or digest of the service's model, or an ONNX file for an image (default: the service's)"
+    )
+    parser.add_argument(
+        "--by", choices=get_args(Measure), default=DEFAULT_MEASURE, help="measure of doubt (default: %(default)s)"
+    )
+    parser.add_argument("--against", metavar="MODEL", help="the second model, for disagreement; written like --model")
+    parser.add_argument(
+        "--limit", type=_between(int, 1, MAX_LIMIT), default=DEFAULT_LIMIT, metavar="N",
+        help="windows to name at most (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--window", type=int, metavar="PX",
+        help="side of a window: a power of two, at most the model's block (default: the block)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--spread", type=_between(float, 0, 1000), default=DEFAULT_SPREAD, metavar="R",
+        help="radius, in windows, within which chosen windows push others back; 0: plain ranking "
+        "(default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--min-mapped", type=_between(float, 0, 1), default=MIN_MAPPED, metavar="SHARE",
+        help="of a window that must be mapped (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--wait", type=_between(float, 0, 60), nargs="?", const=60.0, metavar="S",
+        help="seconds the service may take to map missing blocks (default: 0, rank what is mapped; 60 if bare)",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the GeoJSON there")
+    parser.add_argument(
+        "--pictures", type=Path, metavar="FOLDER", help="write image, class map and confidence of each window there"
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    here = Path(arguments.scene).expanduser()
+    if here.is_file():
+        document = _review_file(here, arguments, console)
+    elif here.suffix.lower() in _IMAGE_SUFFIXES or here.exists():
+        raise InvalidRequest(f"There is no image file {here}; name a GeoTIFF, or the id of a scene of a service.")
+    else:
+        document = _review_service(arguments)
+        if arguments.pictures:
+            _fetch_pictures(document, arguments.pictures, console)
+    _print(document, console)
+    if arguments.out:
+        from landcover_export.atomic import atomic_path
+
+        with atomic_path(arguments.out) as temporary:
+            temporary.write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
+        console.print(f"wrote {arguments.out}")
+    if arguments.pictures and document["features"]:
+        console.print(f"wrote {len(document['features'])} pictures to {arguments.pictures}")
+    return 0
+
+
+def _review_file(path: Path, arguments: argparse.Namespace, console: Console) -> Document:
+    """Map and rank an image here.
+
+    Raises:
+        InvalidRequest: --wait, which is about services.
+    """
+    if arguments.wait is not None:
+        raise InvalidRequest(f"--wait is for scenes of a service; {path} is an image, which is mapped here altogether.")
+    from rich.progress import Progress
+
+    from landcover.catalog import demo_model_path
+    from landcover_export.review_pictures import panels, picture_name, write_picture
+    from landcover_export.review_scene import open_scene, review_scene
+
+    file = open_scene(path, Path(arguments.model) if arguments.model else demo_model_path())
+    request = ReviewRequest(
+        by=arguments.by,
+        window_px=file.grid.block_px if arguments.window is None else arguments.window,
+        limit=arguments.limit,
+        spread=arguments.spread,
+        min_mapped=arguments.min_mapped,
+    )
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task(f"mapping {path.name}", total=None)
+        reviewed = review_scene(
+            file,
+            request,
+            against=Path(arguments.against) if arguments.against else None,
+            on_block=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+        document = reviewed.document
+        if arguments.pictures:
+            legend = file.model.contract.classes
+            features = progress.track(document["features"], description="pictures")
+            for feature, (window, _) in zip(features, reviewed.review.windows, strict=True):
+                name = picture_name(feature["properties"])
+                write_picture(arguments.pictures / name, panels(*reviewed.layers(window), legend))
+    return document
+
+
+def _review_service(arguments: argparse.Namespace) -> Document:
+    query = {
+        "by": arguments.by,
+        "limit": arguments.limit,
+        "spread": arguments.spread,
+        "min_mapped": arguments.min_mapped,
+        "wait": arguments.wait or 0,
+        "window": arguments.window,
+        "model": arguments.model,
+        "against": arguments.against,
+    }
+    given = urllib.parse.urlencode({name: value for name, value in query.items() if value is not None})
+    scene = urllib.parse.quote(arguments.scene, safe="")
+    body = _get(f"{arguments.url.rstrip('/')}/scenes/{scene}/landcover/review?{given}")
+    try:
+        document: Document = json.loads(body)
+        document["features"], document["blocks"]["total"]
+    except (ValueError, KeyError, TypeError):
+        raise Unavailable(f"{arguments.url} answers, but not as landcover-tiles does; check --url.") from None
+    return document
+
+
+def _get(url: str) -> bytes:
+    """What the service answers.
+
+    Raises:
+        InvalidRequest: it refuses, in its own words.
+        Unavailable: it cannot be reached, or cannot answer now.
+    """
+    server = url.partition("/scenes/")[0]
+    try:
+        with urllib.request.urlopen(url, timeout=_ANSWER_TIMEOUT_S) as response:
+            return bytes(response.read())
+    except urllib.error.HTTPError as error:
+        try:
+            detail = str(json.load(error)["detail"])
+        except (ValueError, KeyError, TypeError):
+            detail = f"{server} answers {error.code} {error.reason}; check --url."
+        raise (InvalidRequest if error.code < 500 else Unavailable)(detail) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise Unavailable(
+            f"No service answers at {server} ({reason}). Start one with `landcover up`, name another with --url, or "
+            "name an image file to map it here."
+        ) from None
+
+
+def _fetch_pictures(document: Document, folder: Path, console: Console) -> None:
+    from PIL import Image
+    from rich.progress import track
+
+    from landcover_export.review_pictures import picture_name, write_picture
+
+    for feature in track(document["features"], description="pictures", console=console, transient=True):
+        links = feature["properties"]["links"]
+        pictures = [Image.open(io.BytesIO(_get(links[name]))) for name in ("imagery", "classes", "confidence")]
+        write_picture(folder / picture_name(feature["properties"]), pictures)
+
+
+def _print(document: Document, console: Console) -> None:
+    from rich.table import Table
+
+    table = Table(title_justify="left", title=f"{document['scene']} by {document['model']}: {document['measure']}")
+    for name in ("rank", "doubt", "confidence"):
+        table.add_column(name, justify="right")
+    for name in ("row, col px", "latitude, longitude", "mostly"):
+        table.add_column(name)
+    for feature in document["features"]:
+        of = feature["properties"]
+        west, south, east, north = feature["bbox"]
+        frequent = of["classes"][0] if of["classes"] else None
+        table.add_row(
+            str(of["rank"]),
+            f"{of['doubt']:.3f}",
+            "" if of["mean_confidence"] is None else f"{of['mean_confidence']:.3f}",
+            f"{of['row_px']}, {of['col_px']}",
+            f"{(south + north) / 2:.6f}, {(west + east) / 2:.6f}",
+            f"{frequent['name']} ({frequent['share']:.0%})" if frequent else "",
+        )
+    if document["features"]:
+        console.print(table)
+    blocks, windows = document["blocks"], document["windows"]
+    console.print(
+        f"{windows['ranked']} of {windows['candidates']} windows of {document['window_px']} px; "
+        f"{blocks['mapped']} of {blocks['total']} blocks are mapped."
+    )
+    if document["note"]:
+        console.print(document["note"])
+
+
+def _between(kind: Callable[[str], float], low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not (math.isfinite(value) and low <= value <= high):
+            raise argparse.ArgumentTypeError(f"give {low} to {high}, not {text}")
+        return value
+
+    parse.__name__ = kind.__name__ if isinstance(kind, type) else "number"
+    return parse
