@@ -8,7 +8,10 @@
     │   └── RequestTooLarge       more blocks than one request may ask for
     ├── NotFound
     │   ├── SceneNotFound
-    │   └── ModelNotFound
+    │   ├── ModelNotFound
+    │   └── AnnotationNotFound
+    ├── Conflict                  it contradicts what somebody else has stored
+    ├── PreconditionFailed        what is to be changed is no longer what the caller has seen
     ├── SceneUnsupported          an image that can be read, but not as RGB uint8
     ├── SceneUnreadable           the image is missing, truncated or corrupt
     ├── SceneTooSlow              the image's server did not answer in time
@@ -17,6 +20,7 @@
     ├── InvalidConfiguration      settings or a catalogue that cannot be used
     ├── BlockFailed               a block failed too often and was set aside (dead-lettered)
     └── Unavailable               the broker, the cache or every worker is away; try again
+        ├── DatabaseUnavailable   the database of annotations is away
         ├── Pending               not finished within the deadline; try again
         └── BlockDamaged          the cache holds what no worker wrote; it is dropped and made again
 
@@ -59,6 +63,18 @@ class ModelNotFound(NotFound):
     """No model has that name or digest."""
 
 
+class AnnotationNotFound(NotFound):
+    """No annotation has that id."""
+
+
+class Conflict(LandcoverError):
+    """It contradicts what somebody else has stored."""
+
+
+class PreconditionFailed(LandcoverError):
+    """What is to be changed is no longer what the caller has seen."""
+
+
 class SceneUnsupported(LandcoverError):
     """The image can be read, but not as three bands of uint8."""
 
@@ -89,6 +105,10 @@ class BlockFailed(LandcoverError):
 
 class Unavailable(LandcoverError):
     """The broker, the cache or every worker is away; the same request may succeed later."""
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database of annotations does not answer, or cannot be written to."""
 
 
 class Pending(Unavailable):

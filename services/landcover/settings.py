@@ -62,6 +62,15 @@ class CacheSettings(BaseSettings):
     """Blocks and tiles nobody rewrote for so long are dropped, even when memory is left."""
 
 
+class DatabaseSettings(BaseSettings):
+    """Where annotations are kept."""
+
+    model_config = _CONFIG
+
+    database_url: str = "sqlite:///.landcover/landcover.sqlite"
+    """SQLite or PostgreSQL; by default the file that `landcover up` in the same folder uses."""
+
+
 class ReadSettings(BaseSettings):
     """Limits on the images that are read, and on the servers they come from."""
 

@@ -22,6 +22,8 @@ STATUS: dict[type[errors.LandcoverError], int] = {
     errors.InvalidRequest: 422,
     errors.RequestTooLarge: 413,
     errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.PreconditionFailed: 412,
     errors.SceneUnsupported: 422,
     errors.SceneUnreadable: 502,
     errors.SceneTooSlow: 504,
