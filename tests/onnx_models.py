@@ -33,7 +33,14 @@ def expected_classes(image: np.ndarray) -> np.ndarray:
     return (image[..., 0] // BAND_STEP + 1).astype(np.uint8)
 
 
-def write_pixel_model(path: Path, contract: Contract, *, busy_loops: int = 0, busy_above: int | None = None) -> Path:
+def write_pixel_model(
+    path: Path,
+    contract: Contract,
+    *,
+    band_step: int = BAND_STEP,
+    busy_loops: int = 0,
+    busy_above: int | None = None,
+) -> Path:
     """An ONNX file that keeps `contract` and maps each pixel by itself.
 
     With `busy_loops` each run also multiplies 512 × 512 matrices so often, a few milliseconds each, to be slow
@@ -49,7 +56,7 @@ def write_pixel_model(path: Path, contract: Contract, *, busy_loops: int = 0, bu
     constants = {
         "zero": np.array(0, np.int64),
         "one": np.array(1, np.int64),
-        "step": np.array(BAND_STEP, np.uint8),
+        "step": np.array(band_step, np.uint8),
         "first": np.array(1, np.uint8),
     }
     classes = "fast"

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 from urllib.parse import quote, urlencode
 
 import numpy as np
@@ -41,7 +41,8 @@ from landcover_api.landcover import PENDING_HEADER, with_current_image
 from landcover_api.settings import MAX_WAIT_S
 from landcover_api.state import ApiState, LandCoverParam, State
 
-T = TypeVar("T")
+F = TypeVar("F")
+D = TypeVar("D")
 
 PIXELS_AT_ONCE = 1 << 24
 """Of the blocks that are in memory together."""
@@ -150,7 +151,8 @@ class _Reviewer:
             async for maps in self._maps(list(mapped)):
                 await state.draw(_add_maps, survey, maps)
         else:
-            await self._decoding(mapped, _add_histograms, survey, mapped)
+            for index, histogram in (await self._decoded(mapped, block.decode_histogram)).items():
+                survey.add_histogram(index, histogram)
         doubt = await state.draw(survey.doubt)
         ranked = await state.draw(rank, doubt, self.request)
         review = Review(
@@ -210,16 +212,20 @@ class _Reviewer:
                 for index in some
                 if all(index in look.found for look in looks)
             }
-            yield await self._decoding(layers, _decode, layers, side)
+            yield await self._decoded(layers, lambda each: [block.decode(data, side) for data in each])
 
-    async def _decoding(self, indices: Iterable[BlockIndex], work: Callable[..., T], *args: Any) -> T:
-        """Run `work` in a drawing thread; blocks that turn out to be damaged are dropped, and made anew later."""
-        try:
-            return await self.state.draw(work, *args)
-        except BlockDamaged:
+    async def _decoded(self, fields: dict[BlockIndex, F], decode: Callable[[F], D]) -> dict[BlockIndex, D]:
+        """`decode` of each block's fields, in a drawing thread.
+
+        Raises:
+            BlockDamaged: of some that failed; they are dropped, and made again when asked for.
+        """
+        decoded, damaged = await self.state.draw(_decode_each, fields, decode)
+        if damaged:
             for cover in self._covers:
-                await self.state.blocks.discard(cover.blocks, indices)
-            raise
+                await self.state.blocks.discard(cover.blocks, damaged)
+            raise next(iter(damaged.values()))
+        return decoded
 
     async def _described(self, ranked: Sequence[RankedWindow]) -> list[tuple[RankedWindow, Contents | None]]:
         """What each ranked window holds; none where the cache has dropped its block meanwhile."""
@@ -279,13 +285,18 @@ def _add_maps(survey: Survey, maps: dict[BlockIndex, list[ByteArray]]) -> None:
         survey.add(index, *layers)
 
 
-def _add_histograms(survey: Survey, histograms: dict[BlockIndex, bytes]) -> None:
-    for index, data in histograms.items():
-        survey.add_histogram(index, block.decode_histogram(data))
-
-
-def _decode(layers: dict[BlockIndex, list[bytes]], side: int) -> dict[BlockIndex, list[ByteArray]]:
-    return {index: [block.decode(data, side) for data in each] for index, each in layers.items()}
+def _decode_each(
+    fields: dict[BlockIndex, F], decode: Callable[[F], D]
+) -> tuple[dict[BlockIndex, D], dict[BlockIndex, BlockDamaged]]:
+    """What could be decoded, and why the rest could not."""
+    decoded: dict[BlockIndex, D] = {}
+    damaged: dict[BlockIndex, BlockDamaged] = {}
+    for index, data in fields.items():
+        try:
+            decoded[index] = decode(data)
+        except BlockDamaged as error:
+            damaged[index] = error
+    return decoded, damaged
 
 
 def _some(indices: Sequence[BlockIndex], count: int) -> Iterator[Sequence[BlockIndex]]:

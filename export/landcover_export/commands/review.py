@@ -213,9 +213,9 @@ def _print(document: Document, console: Console) -> None:
     from rich.table import Table
 
     table = Table(title_justify="left", title=f"{document['scene']} by {document['model']}: {document['measure']}")
-    for name in ("rank", "doubt", "confidence"):
+    for name in ("rank", "doubt", "row px", "col px"):
         table.add_column(name, justify="right")
-    for name in ("row, col px", "latitude, longitude", "mostly"):
+    for name in ("lat, lon", "mostly"):
         table.add_column(name)
     for feature in document["features"]:
         of = feature["properties"]
@@ -224,10 +224,10 @@ def _print(document: Document, console: Console) -> None:
         table.add_row(
             str(of["rank"]),
             f"{of['doubt']:.3f}",
-            "" if of["mean_confidence"] is None else f"{of['mean_confidence']:.3f}",
-            f"{of['row_px']}, {of['col_px']}",
-            f"{(south + north) / 2:.6f}, {(west + east) / 2:.6f}",
-            f"{frequent['name']} ({frequent['share']:.0%})" if frequent else "",
+            str(of["row_px"]),
+            str(of["col_px"]),
+            f"{(south + north) / 2:.5f}, {(west + east) / 2:.5f}",
+            f"{frequent['share']:.0%} {frequent['name']}" if frequent else "",
         )
     if document["features"]:
         console.print(table)
