@@ -101,8 +101,8 @@ class LabelledPair:
         table = _lookup(self.classes)
         if (strange := np.flatnonzero((np.bincount(label.ravel(), minlength=256) > 0) & (table == _NO_CLASS))).size:
             raise DataError(
-                f"{self.label_path} holds the label values {', '.join(map(str, strange))}, which the class mapping does "
-                "not name; add them to it (0 leaves pixels out)."
+                f"{self.label_path} holds the label values {', '.join(map(str, strange))}, which the class mapping "
+                "does not name; add them to it (0 leaves pixels out)."
             )
         return table[label].astype(np.uint8)
 
@@ -149,9 +149,7 @@ def find_set(
         DataError: nothing is found, a label is missing, sizes differ, or split list and files have nothing in common.
     """
     if not root.is_dir():
-        raise DataError(
-            f"There is no folder {root}; name the one that holds images/ and labels/, or regions with them."
-        )
+        raise DataError(f"There is no folder {root}; name one that holds images/ and labels/, or regions with them.")
     folders = {each.parent.name if each.parent != root else "": each.parent for each in _image_folders(root)}
     if not folders:
         raise DataError(f"{root} holds no images/ folder, and none of its folders does; see `landcover train --help`.")
@@ -176,6 +174,24 @@ def find_set(
         pairs=tuple(_open_pair(group, image, label, mapping, gsd_m) for group, image, label in found.values()),
         missing=tuple(name for name in wanted or () if name not in stems),
     )
+
+
+def open_pair(image_path: Path, label_path: Path, *, classes: Mapping[int, int] | None = None) -> LabelledPair:
+    """An image and its label wherever they lie. Only headers are read.
+
+    Args:
+        image_path: also names the pair.
+        label_path: of the same size.
+        classes: label value → class value; 0 on the right leaves pixels out. None takes labels as they are.
+
+    Raises:
+        DataError: one of them is missing or cannot be read, or their sizes differ.
+    """
+    for path in (image_path, label_path):
+        if not path.is_file():
+            raise DataError(f"There is no file {path}.")
+    mapping = None if classes is None else tuple(sorted({0: 0, **classes}.items()))
+    return _open_pair("", image_path, label_path, mapping, None)
 
 
 def read_split(path: Path) -> tuple[str, ...]:
@@ -314,7 +330,7 @@ def _decoded(path: Path, mode: str) -> ByteArray:
         with Image.open(path) as image:
             if mode == "L" and image.mode not in ("L", "P"):
                 raise DataError(
-                    f"{path} is a label of mode {image.mode}; one byte a pixel with class values is needed, not colours."
+                    f"{path} is a label of mode {image.mode}; one byte a pixel with class values is needed."
                 )
             pixels = np.asarray(image if mode == "L" else image.convert(mode))
     except (UnidentifiedImageError, OSError) as error:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from landcover.classes import UNKNOWN, LandCoverClass
 from landcover.errors import InvalidModel
 from landcover_export.evaluation.mapping import ByteArray
-from landcover_export.evaluation.metrics import IntArray, confusion_matrix
+from landcover_export.evaluation.metrics import FloatArray, IntArray, confusion_matrix
 from landcover_export.evaluation.models import BlockModel
 from landcover_export.labelled import LabelledImage
 
@@ -62,6 +62,8 @@ class Counts:
     """Pixels, `(windows, classes, classes)`, `[window][reference][predicted]`."""
     confident_errors: IntArray
     """`(windows,)`: wrong pixels with a confidence of `CONFIDENT` or more."""
+    doubt: FloatArray
+    """`(windows,)`: mean of 1 - p over the window's pixels, p the top probability; `landcover.review` ranks by it."""
     by_confidence: IntArray
     """`(2, 256)`: wrong and right pixels by confidence."""
 
@@ -201,6 +203,7 @@ def _counts(
         if windows
         else np.zeros((0, len(values), len(values)), dtype=np.int64),
         confident_errors=np.array([np.count_nonzero(sure[w.slices]) for w in windows], dtype=np.int64),
+        doubt=np.array([1 - float(confidence[w.slices].mean()) / 255 for w in windows]),
         by_confidence=np.stack([_histogram(confidence[labelled & ~right]), _histogram(confidence[labelled & right])]),
     )
 
@@ -214,5 +217,6 @@ def _joined(parts: Sequence[Counts], classes: int) -> Counts:
     return Counts(
         confusions=np.concatenate([nothing, *(each.confusions for each in parts)]),
         confident_errors=np.concatenate([np.zeros(0, dtype=np.int64), *(each.confident_errors for each in parts)]),
+        doubt=np.concatenate([np.zeros(0), *(each.doubt for each in parts)]),
         by_confidence=np.sum([np.zeros((2, 256), dtype=np.int64), *(each.by_confidence for each in parts)], axis=0),
     )

@@ -96,6 +96,11 @@ def mean_f1(confusions: Confusions) -> FloatArray:
     return _mean_of_present(class_f1(confusions))
 
 
+def of_class(figures: Statistic, index: int) -> Statistic:
+    """One class's figure as a statistic of its own."""
+    return lambda confusions: figures(confusions)[..., index]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
     """The field's figures of one confusion matrix; arrays have one entry per class, NaN where undefined."""

@@ -19,7 +19,6 @@ from landcover.errors import InvalidConfiguration, InvalidModel
 from landcover_export.checkpoints import load_checkpoint
 from landcover_export.evaluation.mapping import HALO_PX, WINDOW_PX, ByteArray, OnBlock, Runner, map_image
 from landcover_export.fused import FusedSegmentation
-from landcover_export.networks import classes_of
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
@@ -89,7 +88,7 @@ def load_model(path: Path, *, window_px: int = WINDOW_PX, halo_px: int = HALO_PX
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return BlockModel(
         run=torch_runner(FusedSegmentation(checkpoint.network, checkpoint.config).to(device)),
-        classes=classes_of(checkpoint.config),
+        classes=checkpoint.classes,
         window_px=window_px,
         halo_px=halo_px,
         name=path.stem,
