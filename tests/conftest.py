@@ -10,6 +10,7 @@ import pytest
 
 from landcover.catalog import demo_model_path
 from onnx_models import pixel_contract, write_pixel_model
+from postgres import PostgresServer, find_binary, running_postgres
 from running import Service, start_service
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -56,6 +57,24 @@ def service(shared_service: Service) -> Service:
     shared_service.settle()
     shared_service.forget()
     return shared_service
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for the whole session; tests that stop it start their own."""
+    if find_binary("postgres") is None and not os.environ.get("CI"):
+        pytest.skip("there is no PostgreSQL server on this machine (Debian: apt-get install postgresql)")
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database without tables, of either kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'landcover.sqlite'}"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.new_database()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from landcover import __version__
+from landcover.commands import annotations as annotations_command
 from landcover.commands import bench, models, up
 from landcover.errors import LandcoverError
 from landcover.logs import configure_logging
@@ -58,6 +59,7 @@ def make_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     up.add_parser(subparsers)
     models.add_parser(subparsers)
+    annotations_command.add_parser(subparsers)
     bench.add_parser(subparsers)
     for entry in sorted(entry_points(group="landcover.commands"), key=lambda each: each.name):
         _load(entry, subparsers)
@@ -74,7 +76,9 @@ def _load(entry: Any, subparsers: Any) -> None:
 
 
 def _advice(command: str, error: ModuleNotFoundError, package: str = "") -> str:
-    extra = _EXTRAS.get(package) or {"up": "local", "train": "export", "evaluate": "export"}.get(command, command)
+    extra = _EXTRAS.get(package) or {"annotations": "api", "up": "local", "train": "export", "evaluate": "export"}.get(
+        command, command
+    )
     return (
         f"'{command}' needs the Python package '{error.name}': install landcover-tiles[{extra}], or run "
         "`make install-dev` in a clone."

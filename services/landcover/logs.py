@@ -12,5 +12,6 @@ def configure_logging(level: str = "INFO") -> None:
     )
     logging.captureWarnings(True)  # Python's warnings are for developers
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
-    for chatty in ("titiler", "numexpr", "celery", "kombu", "rasterio", "httpx", "botocore", "uvicorn.access"):
+    narrators = "alembic", "botocore", "celery", "httpx", "kombu", "numexpr", "pyogrio", "rasterio", "titiler"
+    for chatty in (*narrators, "uvicorn.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -13,10 +13,12 @@ from starlette.templating import Jinja2Templates
 from titiler.core.factory import TMSFactory
 
 import landcover
+from landcover.annotations.store import AnnotationStore
 from landcover.catalog import load_models, load_scenes
 from landcover.connections import connect_async
 from landcover.queue import make_celery
-from landcover.settings import BrokerSettings, CacheSettings, CatalogSettings, ReadSettings
+from landcover.settings import BrokerSettings, CacheSettings, CatalogSettings, DatabaseSettings, ReadSettings
+from landcover_api import annotations as annotation_routes
 from landcover_api import catalogue, health
 from landcover_api.blocks import BlockService
 from landcover_api.errors import add_exception_handlers
@@ -50,6 +52,7 @@ def create_app(
     broker: BrokerSettings | None = None,
     cache: CacheSettings | None = None,
     read: ReadSettings | None = None,
+    database: DatabaseSettings | None = None,
 ) -> FastAPI:
     """The application; settings that are not given come from the environment.
 
@@ -58,7 +61,9 @@ def create_app(
     """
     api, catalog = api or ApiSettings(), catalog or CatalogSettings()
     broker, cache, read = broker or BrokerSettings(), cache or CacheSettings(), read or ReadSettings()
+    database = database or DatabaseSettings()
     scenes, models = load_scenes(catalog, read), load_models(catalog)
+    kept = AnnotationStore(database.database_url)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -78,12 +83,14 @@ def create_app(
             blocks=BlockService(store, queue, celery, wakeups, max_missing=api.max_missing_blocks),
             cache_ttl_s=cache.cache_ttl_s,
             warm=WarmTiles(),
+            annotations=kept,
         )
         try:
             yield
         finally:
             await wakeups.stop()
             app.state.landcover.close()
+            kept.close()
             for client in (store, subscriber, queue):
                 await client.aclose()
             celery.close()
@@ -101,7 +108,7 @@ def create_app(
         allow_origins=list(api.cors_origins),
         allow_methods=["GET", "POST", "PUT", "DELETE"],
         allow_headers=["*"],
-        expose_headers=[PENDING_HEADER, "ETag", "Retry-After"],
+        expose_headers=[PENDING_HEADER, "ETag", "Location", "Retry-After"],
         max_age=86400,
     )
     add_exception_handlers(app)
@@ -115,6 +122,7 @@ def create_app(
     )
     app.include_router(health.router)
     app.include_router(catalogue.router)
+    app.include_router(annotation_routes.router)
     land_cover = LandCoverFactory(router_prefix=LANDCOVER_PREFIX, templates=templates)
     app.include_router(land_cover.router, prefix=LANDCOVER_PREFIX, tags=["land cover"])
     app.include_router(review_router(), prefix=LANDCOVER_PREFIX, tags=["land cover"])

@@ -25,6 +25,7 @@ async def healthz() -> dict[str, str]:
 async def readyz(state: State, response: Response) -> dict[str, Any]:
     """503 while the cache or the broker is away.
 
+    Without the database of annotations there are no annotations, but every map: it is reported only.
     Absent workers do not make the API unready: cached tiles are served without any, and an autoscaler that
     starts workers from zero needs the requests that wait for them.
     """
@@ -35,6 +36,7 @@ async def readyz(state: State, response: Response) -> dict[str, Any]:
     return {
         "status": "ready" if ready else "not ready",
         **{name: "ok" if good else "not reachable" for name, good in checks.items()},
+        "database": "ok" if await state.database_answers() else "not reachable",
         "workers": [
             {"id": each.id, "provider": each.provider, "models": each.models, "queues": each.queues} for each in workers
         ],

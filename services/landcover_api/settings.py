@@ -32,6 +32,10 @@ class ApiSettings(BaseSettings):
     """And one that lacks too many blocks to be mapped on demand."""
     pending_max_age_s: Annotated[int, Field(ge=0)] = 2
     """How long they may keep an unfinished one; map clients ask again when it is over."""
+    annotations_max_body_bytes: Annotated[int, Field(ge=1)] = 10 << 20
+    """Largest body of a request that writes annotations."""
+    annotations_max_features: Annotated[int, Field(ge=1)] = 1000
+    """Most features in it."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ("*",)
 
     _split = field_validator("cors_origins", mode="before")(split_locations)

@@ -13,6 +13,7 @@ from typing import Annotated, ParamSpec, TypeVar, cast
 from fastapi import Depends, Path, Query, Request
 from redis.asyncio import Redis
 
+from landcover.annotations.store import AnnotationStore
 from landcover.catalog import ModelCatalog, SceneCatalog
 from landcover.errors import LandcoverError
 from landcover.scene import Scene
@@ -29,6 +30,8 @@ T = TypeVar("T")
 
 DRAWING_THREADS = 4
 HEADER_THREADS = 16
+ANNOTATION_THREADS = 4
+DATABASE_PROBE_S = 0.2
 REFRESH_RETRY_S = 10.0
 """After a remote image could not be asked for its version it is asked again no sooner."""
 
@@ -37,8 +40,8 @@ REFRESH_RETRY_S = 10.0
 class ApiState:
     """The collaborators of every route.
 
-    Threads that draw and threads that wait for images' servers are kept apart: else a few requests for a silent
-    server would stop every map.
+    Threads that draw, threads that wait for images' servers and threads that wait for the database are kept apart:
+    else a few requests for a silent server would stop every map.
     """
 
     settings: ApiSettings
@@ -50,10 +53,15 @@ class ApiState:
     blocks: BlockService
     cache_ttl_s: int
     warm: WarmTiles
+    annotations: AnnotationStore
     drawing: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(DRAWING_THREADS, "drawing"))
     headers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(HEADER_THREADS, "headers"))
+    annotating: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(ANNOTATION_THREADS, "annotations")
+    )
     _lookups: dict[str, asyncio.Task[Scene]] = field(default_factory=dict)
     _refused_until: dict[str, float] = field(default_factory=dict)
+    _database_check: asyncio.Task[bool] | None = None
 
     async def scene(self, scene_id: str) -> Scene:
         """The scene as it is now; a header is read off the event loop, once for all who ask.
@@ -79,11 +87,30 @@ class ApiState:
         """Run what needs the processor in one of the few threads kept for it."""
         return await asyncio.get_running_loop().run_in_executor(self.drawing, lambda: work(*args, **kwargs))
 
+    async def annotate(self, work: Callable[[], T]) -> T:
+        """Run what reads or writes annotations in one of the few threads kept for it."""
+        return await asyncio.get_running_loop().run_in_executor(self.annotating, work)
+
+    async def database_answers(self) -> bool:
+        """Whether the database of annotations answers at once; a probe must not wait for one that is away."""
+        if self._database_check is None or self._database_check.done():
+            self._database_check = asyncio.create_task(self._check_database(), name="check the database")
+        await asyncio.wait({self._database_check}, timeout=DATABASE_PROBE_S)
+        return self._database_check.done() and self._database_check.result()
+
     def close(self) -> None:
         """Let the threads go."""
         self.blocks.close()
         self.drawing.shutdown(wait=False, cancel_futures=True)
         self.headers.shutdown(wait=False, cancel_futures=True)
+        self.annotating.shutdown(wait=False, cancel_futures=True)
+
+    async def _check_database(self) -> bool:
+        try:
+            await self.annotate(self.annotations.check)
+        except LandcoverError:
+            return False
+        return True
 
     def _lookup(self, scene_id: str) -> asyncio.Task[Scene]:
         task = self._lookups.get(scene_id)

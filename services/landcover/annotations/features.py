@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ import shapely
 
 from landcover.annotations.geometry import Area, check_geometry, check_inside, read_geometry, to_wgs84
 from landcover.annotations.model import Annotation, new_id, now
-from landcover.annotations.vocabulary import ClassTable
+from landcover.annotations.vocabulary import ClassTable, shown
 from landcover.classes import LandCoverClass
 from landcover.errors import InvalidRequest
 from landcover.geodesy import WGS84
@@ -39,6 +39,8 @@ class Reading:
     """Of the geometries."""
     file_brings_classes: bool = False
     """Whether `class_name` and `class_color` of an unknown class make it a new one, as `new_class` does."""
+    brought: list[LandCoverClass] = field(default_factory=list)
+    """The classes that were not known before."""
 
     def annotation(self, feature: Mapping[str, Any], geometry: Area | None = None) -> Annotation:
         """A GeoJSON feature as an annotation; a class that it brings is known to the next feature.
@@ -96,7 +98,9 @@ class Reading:
         if new_class is None:
             return self.classes.resolve(given, name)
         brought = self.classes.admit(given, new_class)
-        self.classes = ClassTable.of(self.classes.classes, [brought])
+        if brought not in self.classes.classes:
+            self.classes = ClassTable.of(self.classes.classes, [brought])
+            self.brought.append(brought)
         return brought
 
 
@@ -145,7 +149,7 @@ def checked_text(text: object, name: str, longest: int) -> str | None:
     if _absent(text):
         return None
     if not isinstance(text, str):
-        raise InvalidRequest(f"{name} must be text (got {str(text)[:60]!r}).")
+        raise InvalidRequest(f"{name} must be text (got {shown(text)}).")
     if len(text) > longest:
         raise InvalidRequest(f"{name} has {len(text)} characters; at most {longest} are kept.")
     if any((ord(each) < 32 and each not in "\t\n\r") or 0xD800 <= ord(each) <= 0xDFFF for each in text):
@@ -169,7 +173,7 @@ def _identifier(feature: Mapping[str, Any]) -> str:
     try:
         return str(uuid.UUID(str(given)))
     except ValueError:
-        raise InvalidRequest(f"id {str(given)[:60]!r} is no UUID; leave it out to have one made.") from None
+        raise InvalidRequest(f"id {shown(given)} is no UUID; leave it out to have one made.") from None
 
 
 def _time(text: object) -> datetime | None:

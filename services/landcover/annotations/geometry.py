@@ -11,6 +11,7 @@ import shapely
 from shapely import MultiPolygon, Polygon
 from shapely.errors import GEOSException
 
+from landcover.annotations.vocabulary import shown
 from landcover.errors import InvalidRequest
 from landcover.geodesy import WGS84, transformer
 from landcover.scene import Scene
@@ -36,7 +37,7 @@ def read_geometry(document: object) -> Area:
         raise InvalidRequest("geometry must be a GeoJSON object with type and coordinates.")
     kind, coordinates = document.get("type"), document.get("coordinates")
     if kind not in ("Polygon", "MultiPolygon"):
-        raise InvalidRequest(f"geometry is a {kind!r}; an annotation is a Polygon or a MultiPolygon.")
+        raise InvalidRequest(f"geometry is a {shown(kind)}; an annotation is a Polygon or a MultiPolygon.")
     if "crs" in document:
         raise InvalidRequest("geometry has a crs; GeoJSON is longitude and latitude in WGS 84 (RFC 7946).")
     parts = [coordinates] if kind == "Polygon" else coordinates
@@ -181,8 +182,9 @@ def _ring(ring: object, where: str) -> list[tuple[float, float]]:
 def _position(position: object, where: str) -> tuple[float, float]:
     numbers = position if isinstance(position, list | tuple) else ()
     if len(numbers) not in (2, 3) or not all(type(each) in (int, float) for each in numbers):
-        shown = str(position)[:60]
-        raise InvalidRequest(f"{where} of geometry has the position {shown}; a position is two numbers, x and y.")
+        raise InvalidRequest(
+            f"{where} of geometry has the position {shown(position)}; a position is two numbers, x and y."
+        )
     try:
         x, y = float(numbers[0]), float(numbers[1])
     except OverflowError:

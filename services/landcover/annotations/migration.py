@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
@@ -45,7 +43,6 @@ def migrate(engine: sa.Engine, target: str = "head") -> tuple[str | None, str | 
     _refuse_newer(before)
     if before == head():
         return before, before
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     with writing(engine) as connection:
         before = _revision(connection)  # somebody may have been faster
         _refuse_newer(before)

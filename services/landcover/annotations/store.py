@@ -22,6 +22,9 @@ _COLUMNS = ANNOTATIONS.c
 
 EVERYTHING = Filter()
 
+MAX_PAGE_BYTES = 32 << 20
+"""Of the geometries of one page, 16 bytes a vertex."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
@@ -59,8 +62,9 @@ class AnnotationStore:
 
     @property
     def address(self) -> str:
-        """The URL, its password hidden."""
-        return self._unmigrated.url.render_as_string(hide_password=True)
+        """The URL as people write it, its password hidden."""
+        url = self._unmigrated.url
+        return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
 
     def migrate(self) -> tuple[str | None, str | None]:
         """Bring the tables up to date; their revision before and after."""
@@ -167,17 +171,23 @@ class AnnotationStore:
     def page(self, wanted: Filter = EVERYTHING, *, limit: int, offset: int = 0) -> Page:
         """Up to `limit` of the annotations that match, after the first `offset`, oldest first.
 
-        What is added meanwhile comes last, so it moves nothing; what is deleted moves all that follows it.
+        Fewer where they are so intricate that together they exceed `MAX_PAGE_BYTES`. What is added meanwhile comes
+        last, so it moves nothing; what is deleted moves all that follows it.
         """
         clauses = wanted.clauses()
+        counting = sa.select(sa.func.count()).select_from(ANNOTATIONS).where(*clauses)
+        rows = sa.select(ANNOTATIONS).where(*clauses).order_by(_COLUMNS.number).limit(limit).offset(offset)
+        found: list[Annotation] = []
+        size = 0
         with reading(self._engine()) as connection:
-            matched = connection.execute(
-                sa.select(sa.func.count()).select_from(ANNOTATIONS).where(*clauses)
-            ).scalar_one()
-            rows = connection.execute(
-                sa.select(ANNOTATIONS).where(*clauses).order_by(_COLUMNS.number).limit(limit).offset(offset)
-            ).all()
-        return Page(annotations=tuple(map(annotation_of, rows)), matched=matched)
+            matched = connection.execute(counting).scalar_one()
+            with connection.execute(rows.execution_options(yield_per=500)) as result:
+                for row in result:
+                    size += len(row.geometry)
+                    if found and size > MAX_PAGE_BYTES:
+                        break
+                    found.append(annotation_of(row))
+        return Page(annotations=tuple(found), matched=matched)
 
     def all(self, wanted: Filter = EVERYTHING) -> list[Annotation]:
         """Every annotation that matches, oldest first."""

@@ -10,6 +10,9 @@ from pydantic import ValidationError
 from landcover.classes import LandCoverClass
 from landcover.errors import InvalidRequest
 
+MAX_NAME = 100
+"""Characters of a class's name."""
+
 
 @dataclass(frozen=True)
 class ClassTable:
@@ -40,7 +43,7 @@ class ClassTable:
         candidates = self._candidates(given)
         if not candidates:
             raise InvalidRequest(
-                f"class {given!r} is not known; known are {self.listing()}. A class that no model has yet comes with "
+                f"class {shown(given)} is not known; known are {self.listing()}. A class that no model has yet comes with "
                 'its value in class and new_class: {"name": …, "color": "#rrggbb"}.'
             )
         fitting = [each for each in candidates if not name or each.name == name]
@@ -48,8 +51,10 @@ class ClassTable:
             return fitting[0]
         meanings = " or ".join(f"{each.value} '{each.name}'" for each in candidates)
         if fitting:
-            raise InvalidRequest(f"class {given!r} means {meanings}; say which by class_name beside the value.")
-        raise InvalidRequest(f"class {given!r} means {meanings}, but class_name says {name!r}; correct one of them.")
+            raise InvalidRequest(f"class {shown(given)} means {meanings}; say which by class_name beside the value.")
+        raise InvalidRequest(
+            f"class {shown(given)} means {meanings}, but class_name says {shown(name)}; correct one of them."
+        )
 
     def admit(self, value: object, new_class: object) -> LandCoverClass:
         """The class that a feature brings: an unused value and name, or exactly a class that is known already.
@@ -60,7 +65,7 @@ class ClassTable:
         number = as_value(value)
         if number is None:
             raise InvalidRequest(
-                f"class is {value!r}, but with new_class it must be the new class's value, 1 to 254; free is "
+                f"class is {shown(value)}, but with new_class it must be the new class's value, 1 to 254; free is "
                 f"{self.free_value()}."
             )
         if not isinstance(new_class, dict) or set(new_class) - {"name", "color"}:
@@ -113,12 +118,18 @@ def as_value(given: object) -> int | None:
     return int(given) if 1 <= given <= 254 else None
 
 
+def shown(value: object) -> str:
+    """What somebody sent, for a message: as Python writes it, and never long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
 def checked_name(name: object) -> str:
     """A class's name as given.
 
     Raises:
         InvalidRequest: it is no text, empty, too long or unprintable.
     """
-    if not isinstance(name, str) or not name.strip() or len(name) > 100 or not name.isprintable():
-        raise InvalidRequest("new_class needs a name of 1 to 100 printable characters.")
+    if not isinstance(name, str) or not name.strip() or len(name) > MAX_NAME or not name.isprintable():
+        raise InvalidRequest(f"new_class needs a name of 1 to {MAX_NAME} printable characters.")
     return name.strip()

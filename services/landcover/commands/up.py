@@ -19,6 +19,8 @@ from landcover.scene import SceneSource, current_version, describe
 from landcover.settings import CatalogSettings, ReadSettings
 
 READY_TIMEOUT_S = 120.0
+DATABASE_FILE = "landcover.sqlite"
+"""Of annotations, in the state folder; the default of LANDCOVER_DATABASE_URL names the same."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -53,7 +55,7 @@ def add_parser(subparsers: Any) -> None:
         type=Path,
         default=Path(".landcover"),
         metavar="DIR",
-        help="folder for the cache and the demonstration scene (default: %(default)s)",
+        help="folder for annotations, the cache and the demonstration scene (default: %(default)s)",
     )
     parser.set_defaults(run=_run)
 
@@ -95,6 +97,10 @@ def _serve(
         "LANDCOVER_SCENES": json.dumps(scenes),
         "LANDCOVER_MODELS": json.dumps(models),
     }
+    if "LANDCOVER_DATABASE_URL" not in os.environ:
+        # Always in --state, whose cache another run may be using: annotations must outlive any run, and several
+        # processes may share SQLite.
+        env["LANDCOVER_DATABASE_URL"] = f"sqlite:///{arguments.state.resolve() / DATABASE_FILE}"
     if "LANDCOVER_LOG_LEVEL" not in os.environ:
         env["LANDCOVER_LOG_LEVEL"] = "INFO" if arguments.verbose else "WARNING"
     if "LANDCOVER_WORKER_CPU_THREADS" not in os.environ and arguments.workers > 1:
