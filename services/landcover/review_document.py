@@ -45,13 +45,21 @@ class Review:
     note: str | None = None
     """A sentence on what is not in the ranking."""
 
+    @property
+    def total(self) -> int:
+        """Blocks of the scene."""
+        return self.grid.rows * self.grid.cols
+
+    @property
+    def complete(self) -> bool:
+        """Whether every block was ranked."""
+        return self.mapped == self.total
+
 
 def document(review: Review, links: Callable[[Bounds], dict[str, str]] | None = None) -> dict[str, Any]:
     """The review as a GeoJSON FeatureCollection; `links` are the addresses for a window of these bounds."""
-    grid, request, total = review.grid, review.request, review.grid.rows * review.grid.cols
-    complete = review.mapped == total
-    note = review.note
-    if complete and not review.candidates:
+    grid, request, note = review.grid, review.request, review.note
+    if review.complete and not review.candidates:
         note = _NOTHING_TO_RANK[request.by == "seams"]
     return {
         "type": "FeatureCollection",
@@ -66,9 +74,9 @@ def document(review: Review, links: Callable[[Bounds], dict[str, str]] | None = 
         "spread": request.spread,
         "min_mapped": request.min_mapped,
         "gsd_m": grid.gsd_m,
-        "blocks": {"total": total, "mapped": review.mapped},
+        "blocks": {"total": review.total, "mapped": review.mapped},
         "windows": {"candidates": review.candidates, "ranked": len(review.windows)},
-        "complete": complete,
+        "complete": review.complete,
         "note": note,
         "features": [
             _feature(review, rank, window, inside, links)

@@ -16,10 +16,13 @@ from landcover.block import Histogram
 from landcover.contract import Contract
 from landcover.errors import InvalidRequest, RequestTooLarge
 from landcover.grid import BlockIndex, Grid
-from landcover.review import EDGE_LINES, MIN_MAPPED, ByteArray, FloatArray, Measure
+from landcover.review import EDGE_LINES, ByteArray, FloatArray, Measure
 
 DEFAULT_MEASURE: Measure = "confidence"
 """As good as entropy on labelled scenes (docs/review.md), and of whole blocks it is known without decoding them."""
+
+DEFAULT_MIN_MAPPED = 0.5
+"""Slivers at a scene's edge are often doubtful throughout, but cost a visit and hold few errors (docs/review.md)."""
 
 DEFAULT_SPREAD = 1.0
 DEFAULT_LIMIT = 20
@@ -37,7 +40,7 @@ class ReviewRequest:
     limit: int = DEFAULT_LIMIT
     spread: float = DEFAULT_SPREAD
     """Radius in windows within which a chosen window lessens the others' doubt; 0 for the plain ranking."""
-    min_mapped: float = MIN_MAPPED
+    min_mapped: float = DEFAULT_MIN_MAPPED
     """Share of a window's square that must be mapped."""
 
 

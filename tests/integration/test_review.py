@@ -245,7 +245,7 @@ def test_two_models_of_a_file(tmp_path: Path) -> None:
     other = write_pixel_model(tmp_path / "other.onnx", pixel_contract("other"), band_step=64)
     out, pictures = tmp_path / "out.geojson", tmp_path / "pictures"
     options = ["--by", "disagreement", "--against", str(other), "--pictures", str(pictures), "--out", str(out)]
-    assert main(["review", str(scene), "--model", str(first), *options]) == 0
+    assert main(["review", str(scene), "--model", str(first), "--min-mapped", "0.05", *options]) == 0
     document = json.loads(out.read_text())
     assert document["against"] == "other" and document["complete"]
     assert {(256, 0), (0, 256), (256, 256)} == set(places(document))

@@ -14,8 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from landcover.errors import InvalidRequest, Unavailable
-from landcover.review import MIN_MAPPED, Measure
-from landcover.review_survey import DEFAULT_LIMIT, DEFAULT_MEASURE, DEFAULT_SPREAD, MAX_LIMIT, ReviewRequest
+from landcover.review import Measure
+from landcover.review_survey import (
+    DEFAULT_LIMIT,
+    DEFAULT_MEASURE,
+    DEFAULT_MIN_MAPPED,
+    DEFAULT_SPREAD,
+    MAX_LIMIT,
+    ReviewRequest,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,7 +78,7 @@ def review(subparsers: Any) -> None:
         "(default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--min-mapped", type=_between(float, 0, 1), default=MIN_MAPPED, metavar="SHARE",
+        "--min-mapped", type=_between(float, 0, 1), default=DEFAULT_MIN_MAPPED, metavar="SHARE",
         help="of a window that must be mapped (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
