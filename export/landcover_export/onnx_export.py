@@ -12,6 +12,7 @@ import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ from landcover.contract import Contract, read_model
 from landcover.demo import DEMO_SEED, draw
 from landcover.errors import InvalidConfiguration, LandcoverError
 from landcover_export.atomic import atomic_path
+from landcover_export.checkpoints import NETWORK_KEY, tensors_of_onnx
 from landcover_export.fused import FusedSegmentation
 from landcover_export.networks import NetworkConfig
 
@@ -36,6 +38,9 @@ MIN_EQUAL_SHARE = 0.999
 
 MAX_CONFIDENCE_DIFFERENCE = 2
 """Largest difference in confidence (0..255) at any pixel."""
+
+MIN_EQUAL_SHARE_FP16, MAX_CONFIDENCE_DIFFERENCE_FP16 = 0.995, 32
+"""The same for weights of 16 bits, against torch at 32: eleven bits of mantissa move near ties."""
 
 
 class ParityError(LandcoverError):
@@ -51,11 +56,20 @@ class Parity:
     """Pixels with the same class, 0..1."""
     max_confidence_difference: int
     """0..255."""
+    precision: Literal["fp32", "fp16"] = "fp32"
+
+    @property
+    def bounds(self) -> tuple[float, int]:
+        """Least share of equal pixels and largest difference in confidence that are accepted."""
+        if self.precision == "fp16":
+            return MIN_EQUAL_SHARE_FP16, MAX_CONFIDENCE_DIFFERENCE_FP16
+        return MIN_EQUAL_SHARE, MAX_CONFIDENCE_DIFFERENCE
 
     @property
     def holds(self) -> bool:
         """Whether both bounds are kept."""
-        return self.equal_share >= MIN_EQUAL_SHARE and self.max_confidence_difference <= MAX_CONFIDENCE_DIFFERENCE
+        least, most = self.bounds
+        return self.equal_share >= least and self.max_confidence_difference <= most
 
 
 def export_onnx(
@@ -70,7 +84,7 @@ def export_onnx(
     Args:
         network: logits `[N, C, H, W]` from a normalised float image `[N, 3, H, W]`.
         config: how to normalise, and what each channel means.
-        contract: goes into the file's metadata.
+        contract: goes into the file's metadata; its `precision` says how the weights are stored.
         path: the ONNX file.
         images: real pixels for the parity check, uint8 `[N, H, W, 3]`, sides multiples of 32.
 
@@ -79,14 +93,16 @@ def export_onnx(
         InvalidModel: the graph contradicts the contract; no file is left behind.
     """
     fused = FusedSegmentation(network, config).eval()
+    stored = fused if contract.precision == "fp32" else FusedSegmentation(copy.deepcopy(network), config, half=True)
     with atomic_path(path) as temporary:
-        _write(fused, contract, temporary)
-        parity = measure_parity(fused, temporary, images)
+        _write(stored.eval(), config, contract, temporary)
+        parity = measure_parity(fused, temporary, images, contract.precision)
         if not parity.holds:
+            least, most = parity.bounds
             raise ParityError(
                 f"The exported graph differs from torch: {parity.equal_share:.4%} of {parity.pixels} pixels have "
-                f"the same class (at least {MIN_EQUAL_SHARE:.1%} is needed), confidence differs by up to "
-                f"{parity.max_confidence_difference} (at most {MAX_CONFIDENCE_DIFFERENCE})."
+                f"the same class (at least {least:.1%} is needed), confidence differs by up to "
+                f"{parity.max_confidence_difference} (at most {most})."
             )
         read_model(temporary)
     return parity
@@ -119,8 +135,10 @@ def sample_windows(image: Path | None, side_px: int, count: int = 4) -> npt.NDAr
     return np.stack([pixels[r : r + side_px, c : c + side_px] for r, c in zip(rows, columns, strict=True)])
 
 
-def measure_parity(fused: nn.Module, path: Path, images: npt.NDArray[np.uint8]) -> Parity:
-    """Run `images`, uint8 `[N, H, W, 3]`, through both and compare; one image at a time."""
+def measure_parity(
+    fused: nn.Module, path: Path, images: npt.NDArray[np.uint8], precision: Literal["fp32", "fp16"] = "fp32"
+) -> Parity:
+    """Run `images`, uint8 `[N, H, W, 3]`, through torch at 32 bits and through the file, and compare."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     equal = 0
     difference = 0
@@ -132,11 +150,15 @@ def measure_parity(fused: nn.Module, path: Path, images: npt.NDArray[np.uint8]) 
         # Confidence is that of the winning class: near a tie both sides agree on it, whichever class won.
         difference = max(difference, int(np.abs(confidence.astype(int) - expected[1].astype(int)).max()))
     pixels = int(np.prod(images.shape[:3]))
-    return Parity(pixels=pixels, equal_share=equal / pixels, max_confidence_difference=difference)
+    return Parity(pixels=pixels, equal_share=equal / pixels, max_confidence_difference=difference, precision=precision)
 
 
-def _write(fused: FusedSegmentation, contract: Contract, path: Path) -> None:
-    """Trace, export with dynamic N, H and W, and add the contract to the metadata; weights stay inside."""
+def _write(fused: FusedSegmentation, config: NetworkConfig, contract: Contract, path: Path) -> None:
+    """Trace, export with dynamic N, H and W, and add the contract to the metadata; weights stay inside.
+
+    Batch normalisation is kept as layers (runtimes merge it into the convolutions when they load the file), so that
+    the initializers are the network's state dict and the file can be trained on.
+    """
     axes = {0: "N", 1: "H", 2: "W"}
     example = torch.zeros((1, contract.window_px, contract.window_px, 3), dtype=torch.uint8)
     with warnings.catch_warnings():
@@ -145,11 +167,15 @@ def _write(fused: FusedSegmentation, contract: Contract, path: Path) -> None:
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)
+        module = with_static_padding(fused)
+        module.training = True  # of the outermost module only: else the exporter merges tensors of equal value
         torch.onnx.export(
-            with_static_padding(fused),
+            module,
             (example,),
             str(path),
             dynamo=False,
+            training=torch.onnx.TrainingMode.PRESERVE,
+            do_constant_folding=False,
             opset_version=OPSET,
             input_names=["image"],
             output_names=["classes", "confidence"],
@@ -157,10 +183,24 @@ def _write(fused: FusedSegmentation, contract: Contract, path: Path) -> None:
         )
     proto = onnx.load(str(path))
     proto.producer_name = "landcover-tiles"
-    for key, value in contract.metadata_props().items():
+    metadata = contract.metadata_props()
+    if _holds_state(path, fused.network):
+        metadata[NETWORK_KEY] = config.model_dump_json()
+    for key, value in metadata.items():
         proto.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(proto, full_check=True)
     onnx.save(proto, str(path))
+
+
+def _holds_state(path: Path, network: nn.Module) -> bool:
+    """Whether the network can be rebuilt from the file's initializers, tensor by tensor."""
+    expected = network.state_dict()
+    found = tensors_of_onnx(path, expected)
+    return found is not None and all(
+        torch.equal(found[name], tensor)
+        for name, tensor in expected.items()
+        if not name.endswith("num_batches_tracked")
+    )
 
 
 def with_static_padding(module: nn.Module) -> nn.Module:
@@ -193,6 +233,7 @@ def _padded(convolution: nn.Conv2d) -> nn.Sequential:
         dilation=(convolution.dilation[0], convolution.dilation[1]),
         groups=convolution.groups,
         bias=convolution.bias is not None,
+        dtype=convolution.weight.dtype,
     )
     plain.load_state_dict(convolution.state_dict())
     left, right, top, bottom = padding

@@ -17,18 +17,19 @@ from landcover.contract import Contract, GsdRange, read_model
 from landcover.demo import draw
 from landcover.errors import InvalidConfiguration
 from landcover_export.checkpoints import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from landcover_export.data import LabelledImage, read_tiles
-from landcover_export.evaluate import evaluate_images, load_model, onnx_runner
+from landcover_export.evaluation.evaluate import evaluate_images
+from landcover_export.evaluation.metrics import Accuracy
+from landcover_export.evaluation.models import load_model, onnx_runner
 from landcover_export.fused import ClassAndConfidence, FusedSegmentation
-from landcover_export.metrics import Accuracy
+from landcover_export.labelled import LabelledImage, find_pairs
 from landcover_export.networks import (
     OPENEARTHMAP_B4,
     NetworkConfig,
     build_network,
     classes_of,
-    load_imagenet_encoder,
 )
 from landcover_export.onnx_export import ParityError, export_onnx, sample_windows, with_static_padding
+from landcover_export.starts import load_start
 
 DUBAI = Path(__file__).parents[2].parent / "shared" / "data" / "dubai"
 SHIPPED = Path(str(files("landcover") / "models" / "landcover-demo.onnx"))
@@ -176,7 +177,10 @@ def test_our_checkpoint_comes_back_whole(small_network: nn.Module, tmp_path: Pat
     path = tmp_path / "ours.pt"
     metrics = Accuracy(confusion=np.eye(8, dtype=np.int64)).as_metrics("a test")
     save_checkpoint(
-        Checkpoint(config=SMALL, network=small_network, training_data=("one", "two"), metrics=metrics), path
+        Checkpoint(
+            config=SMALL, classes=OPENEARTHMAP, network=small_network, training_data=("one", "two"), metrics=metrics
+        ),
+        path,
     )
     loaded = load_checkpoint(path)
     assert loaded.config == SMALL
@@ -212,11 +216,66 @@ def test_imagenet_start_changes_the_encoder_only() -> None:
     torch.manual_seed(0)
     network = build_network(SMALL)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    load_imagenet_encoder(network, SMALL)
+    load_start(network, SMALL, "imagenet")
     changed = {name.split(".")[0] for name, value in network.state_dict().items() if not value.equal(before[name])}
     assert changed == {"encoder"}
-    with pytest.raises(InvalidConfiguration, match="No package holds"):
-        load_imagenet_encoder(network, OPENEARTHMAP_B4)
+
+
+def test_weights_that_do_not_fit_or_cannot_be_had(tmp_path: Path) -> None:
+    network = build_network(SMALL)
+    with pytest.raises(InvalidConfiguration, match="neither imagenet nor random nor a file"):
+        load_start(network, SMALL, str(tmp_path / "absent.pt"))
+    other = tmp_path / "encoder.pt"
+    torch.save({"stem.weight": torch.zeros(3)}, other)
+    with pytest.raises(InvalidConfiguration, match="does not fit the encoder"):
+        load_start(network, SMALL, str(other))
+    (tmp_path / "notes.pt").write_text("no tensors")
+    with pytest.raises(InvalidConfiguration, match="holds no tensors"):
+        load_start(network, SMALL, str(tmp_path / "notes.pt"))
+
+
+def test_an_encoders_state_dict_is_a_start(small_network: nn.Module, tmp_path: Path) -> None:
+    encoder = {name: value for name, value in small_network.state_dict().items() if name.startswith("encoder.")}
+    path = tmp_path / "encoder.pt"
+    torch.save(encoder, path)
+    network = build_network(SMALL)
+    load_start(network, SMALL, str(path))
+    for name, value in encoder.items():
+        torch.testing.assert_close(network.state_dict()[name], value)
+
+
+@pytest.mark.parametrize("config", [SMALL, OPENEARTHMAP_B4], ids=["lite0", "b4"])
+def test_what_is_served_can_be_trained_on(config: NetworkConfig, windows: np.ndarray, tmp_path: Path) -> None:
+    """The ONNX file's initializers are the state dict, bit by bit."""
+    torch.manual_seed(1)
+    network = build_network(config).eval()
+    path = tmp_path / "model.onnx"
+    export_onnx(network, config, contract(config), path, windows[:1, :128, :128])
+    loaded = load_checkpoint(path)
+    assert loaded.config == config
+    assert loaded.classes == contract(config).classes
+    assert loaded.gsd == contract(config).gsd
+    for name, value in network.state_dict().items():
+        assert torch.equal(loaded.network.state_dict()[name], value), name
+    with pytest.raises(CheckpointError, match="is of another network"):
+        load_checkpoint(path, NetworkConfig(decoder_channels=(8, 8, 8, 8, 8)))
+
+
+def test_a_model_without_its_network_cannot_be_trained(pixel_model: Path) -> None:
+    with pytest.raises(CheckpointError, match="can be run but not trained"):
+        load_checkpoint(pixel_model)
+
+
+def test_half_precision(small_network: nn.Module, windows: np.ndarray, tmp_path: Path) -> None:
+    full, half = tmp_path / "full.onnx", tmp_path / "half.onnx"
+    export_onnx(small_network, SMALL, contract(SMALL), full, windows)
+    wanted = contract(SMALL).model_copy(update={"precision": "fp16"})
+    parity = export_onnx(small_network, SMALL, wanted, half, windows)
+    assert parity.precision == "fp16"
+    assert parity.equal_share >= 0.995
+    assert read_model(half).contract.precision == "fp16"
+    assert half.stat().st_size < 0.6 * full.stat().st_size
+    assert all(value.dtype == torch.float32 for value in small_network.parameters())  # the network itself is kept
 
 
 def test_unknown_encoder_is_refused() -> None:
@@ -232,7 +291,9 @@ def test_windows_for_the_check(tmp_path: Path) -> None:
 
 def test_command_line(small_network: nn.Module, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint, out = tmp_path / "ours.pt", tmp_path / "ours.onnx"
-    save_checkpoint(Checkpoint(config=SMALL, network=small_network, training_data=("drawn",)), checkpoint)
+    save_checkpoint(
+        Checkpoint(config=SMALL, classes=OPENEARTHMAP, network=small_network, training_data=("drawn",)), checkpoint
+    )
     options = ["--name", "mine", "--gsd", "0.3", "0.6", "--window", "256", "--halo", "64"]
     assert main(["export", str(checkpoint), "--out", str(out), *options]) == 0
     written = read_model(out).contract
@@ -259,5 +320,7 @@ def test_shipped_model_maps_a_scene_it_has_not_seen() -> None:
 @pytest.mark.skipif(not DUBAI.is_dir(), reason="needs the CC0 tiles in ../shared/data/dubai")
 def test_shipped_model_on_real_tiles() -> None:
     model = load_model(SHIPPED, window_px=0, halo_px=0)
-    accuracy = Accuracy(confusion=evaluate_images(model, read_tiles(DUBAI, [3])[::4]))
+    accuracy = Accuracy(
+        confusion=evaluate_images(model, [each.read() for each in find_pairs(DUBAI, groups=["tile3"])[::4]])
+    )
     assert accuracy.overall > 0.7  # 0.801 on both held-out scenes
