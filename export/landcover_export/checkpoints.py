@@ -7,6 +7,7 @@ of which network. So what is served can be fine-tuned, and its lineage is the di
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from landcover_export.atomic import atomic_path
 from landcover_export.networks import NetworkConfig, build_network, classes_of
 
 NETWORK_KEY = "landcover_network"
-"""The key of an ONNX file's `metadata_props` that holds its `NetworkConfig`, if its initializers are a state dict."""
+"""The key of an ONNX file's `metadata_props` that holds its `NetworkConfig`: its initializers make up that network."""
 
 _FORMAT = 2
 
@@ -117,22 +118,20 @@ def load_checkpoint(path: Path, config: NetworkConfig | None = None) -> Checkpoi
     )
 
 
-def tensors_of_onnx(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor] | None:
-    """The tensors of a network's state dict among an ONNX file's initializers; None if they are not all there.
+def tensors_of_onnx(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A network's state dict from an ONNX file's initializers.
 
-    A convolution that was given its padding as a layer of its own (`with_static_padding`) is found one level deeper.
+    What the graph does not use is not in the file (a batch counter, an encoder's last layer that no decoder reads):
+    there `expected` stands. A convolution that was given its padding as a layer of its own (`with_static_padding`)
+    is found one level deeper.
     """
     stored = {each.name: each for each in onnx.load(str(path)).graph.initializer}
-    found: dict[str, Tensor] = {}
+    found = dict(expected)
     for name, tensor in expected.items():
         module, _, leaf = name.rpartition(".")
         source = stored.get(f"network.{name}") or stored.get(f"network.{module}.1.{leaf}")
         if source is not None:
             found[name] = torch.from_numpy(np.array(onnx.numpy_helper.to_array(source))).to(tensor.dtype)
-        elif leaf == "num_batches_tracked":  # counts batches of training only; not part of the graph
-            found[name] = torch.zeros_like(tensor)
-        else:
-            return None
     return found
 
 
@@ -147,8 +146,6 @@ def _load_onnx(path: Path, config: NetworkConfig | None) -> Checkpoint:
         ) from error
     _expect(config, stored, path)
     tensors = tensors_of_onnx(path, build_network(stored).state_dict())
-    if tensors is None:
-        raise CheckpointError(f"{path} does not hold the tensors of {stored}; use the checkpoint it was exported from.")
     return Checkpoint(
         config=stored,
         classes=contract.classes,
