@@ -91,10 +91,9 @@ class Reading:
         if _absent(given):
             raise InvalidRequest(f"class is missing; known are {self.classes.listing()}.")
         new_class = properties.get("new_class")
-        if new_class is None and self.file_brings_classes and name and properties.get("class_color"):
-            known = {each.name for each in self.classes.classes} | {each.value for each in self.classes.classes}
-            if name not in known and given not in known:
-                new_class = {"name": name, "color": properties["class_color"]}
+        color = properties.get("class_color")
+        if new_class is None and self.file_brings_classes and name and color and not self.classes.knows(given, name):
+            new_class = {"name": name, "color": color}
         if new_class is None:
             return self.classes.resolve(given, name)
         brought = self.classes.admit(given, new_class)

@@ -43,8 +43,8 @@ class ClassTable:
         candidates = self._candidates(given)
         if not candidates:
             raise InvalidRequest(
-                f"class {shown(given)} is not known; known are {self.listing()}. A class that no model has yet comes with "
-                'its value in class and new_class: {"name": …, "color": "#rrggbb"}.'
+                f"class {shown(given)} is not known; known are {self.listing()}. A class that no model has yet comes "
+                'with its value in class and new_class: {"name": …, "color": "#rrggbb"}.'
             )
         fitting = [each for each in candidates if not name or each.name == name]
         if len(fitting) == 1:
@@ -90,6 +90,11 @@ class ClassTable:
                     f"'{known.name}'; take another value (free is {self.free_value()}) and another name."
                 )
         return brought
+
+    def knows(self, value: object, name: object) -> bool:
+        """Whether a class has this value, or this name."""
+        number = as_value(value)
+        return any(each.value == number or each.name == name for each in self.classes)
 
     def free_value(self) -> int:
         """The least value that no known class has."""
