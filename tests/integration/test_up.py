@@ -108,6 +108,32 @@ def test_several_scenes_after_one_option(demo_scene: Path, tmp_path: Path) -> No
         process.communicate(timeout=60)
 
 
+def test_annotations_are_kept_in_the_state_folder_and_shared(demo_scene: Path, tmp_path: Path) -> None:
+    """A second run beside the first has a cache of its own, but the same annotations."""
+    processes = []
+    try:
+        for _ in range(2):
+            port = local.free_port()
+            processes.append(up("--scenes", demo_scene, "--port", port, "--state", "kept", folder=tmp_path))
+            url = f"http://127.0.0.1:{port}"
+            wait_until_ready(processes[-1], url)
+            west, south, east, north = httpx.get(f"{url}/scenes/demo").json()["bounds"]
+            x, y, side = (west + east) / 2, (south + north) / 2, (north - south) / 10
+            ring = [[x, y], [x + side, y], [x, y + side], [x, y]]
+            feature = {
+                "type": "Feature",
+                "geometry": {"type": "Polygon", "coordinates": [ring]},
+                "properties": {"scene": "demo", "class": "tree"},
+            }
+            assert httpx.post(f"{url}/annotations", json=feature).status_code == 201
+        assert httpx.get(f"{url}/annotations").json()["numberMatched"] == 2
+        assert (tmp_path / "kept" / "landcover.sqlite").exists()
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+
+
 def refusal(*arguments: str | Path | int, folder: Path) -> str:
     """What `up` says when it will not start: one sentence."""
     process = up(*arguments, folder=folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import uuid
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -112,6 +113,9 @@ def test_the_style_colours_by_class_and_offers_a_list_of_classes(tmp_path: Path)
     assert choices == {each.name: str(each.value) for each in (*OPENEARTHMAP, SOLAR)}
     defaults = {each.get("field"): str(each.get("expression")) for each in style.iter("default")}
     assert defaults["scene"] == "'o''hare'"
+    assert defaults["id"] == "uuid()"  # {…}, in braces
+    rules = {each.get("field"): each.get("constraints") for each in style.iter("constraint")}
+    assert rules == {"id": "2", "scene": "1", "class": "1"}  # unique, not null
     assert "WHEN \"class\" = 9 THEN 'sol''r \"panel\"'" in defaults["class_name"]
 
 
@@ -247,7 +251,12 @@ def landcover(capsys: pytest.CaptureFixture[str], image: Path, tmp_path: Path) -
 def draw(path: Path, place: Polygon, **fields: Any) -> None:
     """Add a polygon to the layer as QGIS does: the fields of the form, and what follows from the class."""
     kind = next(each for each in (*OPENEARTHMAP, SOLAR) if each.value == fields["class"])
-    values = {"scene": "scene", "class_name": kind.name, "class_color": kind.color} | fields
+    values = {
+        "id": f"{{{uuid.uuid4()}}}",
+        "scene": "scene",
+        "class_name": kind.name,
+        "class_color": kind.color,
+    } | fields
     pyogrio.raw.write(
         path,
         np.array([shapely.to_wkb(MultiPolygon([place]))], dtype=object),
@@ -267,6 +276,7 @@ def test_from_the_template_through_qgis_into_the_database_and_back(landcover: Co
     draw(path, PLACE, **{"class": 4, "author": "Ada"})
     draw(path, box(415_100, 3_999_900, 415_110, 3_999_910), **{"class": 6})
     assert "2 added, 0 replaced, 0 unchanged" in landcover("import", path)
+    assert "0 added, 0 replaced, 2 unchanged" in landcover("import", path)
     assert "building" not in landcover("list")
 
     edited = tmp_path / "edit.gpkg"

@@ -47,7 +47,8 @@ def add_style(path: Path, layer: str, qml: str) -> None:
 def style(classes: Sequence[LandCoverClass], scene: str | None = None) -> str:
     """QML for QGIS 3: polygons in their class's colour, and a form that asks for class, author and note.
 
-    Name and colour follow the class by expressions, so that they never contradict it. A new polygon gets `scene`.
+    Name and colour follow the class by expressions, so that they never contradict it. A new polygon gets `scene`, and
+    an id at once, so that it is the same one in every import; QGIS makes another for a copy, since ids are unique.
     """
     root = Xml.Element("qgis", version="3.28.0", styleCategories="Symbology|Fields|Forms", readOnly="0")
     _renderer(root, classes)
@@ -55,22 +56,16 @@ def style(classes: Sequence[LandCoverClass], scene: str | None = None) -> str:
     defaults = Xml.SubElement(root, "defaults")
     names = {str(each.value): each.name for each in classes}
     colors = {str(each.value): each.color for each in classes}
+    _default(defaults, "id", "uuid()")
     _default(defaults, "class_name", _case(names), follows=True)
     _default(defaults, "class_color", _case(colors), follows=True)
     _default(defaults, "author", "@user_full_name")
     if scene is not None:
         _default(defaults, "scene", _quoted(scene))
     constraints = Xml.SubElement(root, "constraints")
-    for name in ("scene", "class"):
-        Xml.SubElement(
-            constraints,
-            "constraint",
-            field=name,
-            constraints="1",
-            notnull_strength="1",
-            unique_strength="0",
-            exp_strength="0",
-        )
+    _constraint(constraints, "id", unique=True)
+    _constraint(constraints, "scene", notnull=True)
+    _constraint(constraints, "class", notnull=True)
     Xml.SubElement(root, "layerGeometryType").text = "2"
     head = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
     return head + Xml.tostring(root, encoding="unicode")
@@ -132,6 +127,19 @@ def _options(parent: Xml.Element, values: dict[str, str]) -> None:
 
 def _default(defaults: Xml.Element, name: str, expression: str, *, follows: bool = False) -> None:
     Xml.SubElement(defaults, "default", field=name, expression=expression, applyOnUpdate="1" if follows else "0")
+
+
+def _constraint(constraints: Xml.Element, name: str, *, notnull: bool = False, unique: bool = False) -> None:
+    """Hard constraints; the number counts 1 for not null and 2 for unique."""
+    Xml.SubElement(
+        constraints,
+        "constraint",
+        field=name,
+        constraints=str(notnull + 2 * unique),
+        notnull_strength=str(int(notnull)),
+        unique_strength=str(int(unique)),
+        exp_strength="0",
+    )
 
 
 def _case(texts: dict[str, str]) -> str:
