@@ -49,7 +49,8 @@ class BlockModel:
         height, width = image.shape[:2]
         if self.scale != 1.0:
             size = max(1, round(width * self.scale)), max(1, round(height * self.scale))
-            image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))  # averages if smaller
+            method = Image.Resampling.BOX if self.scale < 1 else Image.Resampling.BILINEAR  # means, as serving reduces
+            image = np.asarray(Image.fromarray(image).resize(size, method))
         classes, confidence = map_image(
             self.run, image, window_px=self.window_px, halo_px=self.halo_px, on_block=on_block
         )

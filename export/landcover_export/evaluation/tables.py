@@ -23,7 +23,7 @@ def print_report(report: Report, console: Console) -> None:
         console.print(f"absent from the reference, left out of the means: {', '.join(absent)}")
     sampling = report.sampling
     console.print(
-        f"{report.labelled_pixels} labelled pixels in {sampling.windows} windows; brackets are "
+        f"{report.labelled_pixels} labelled pixels in {sampling.windows} windows; small ranges are "
         f"{sampling.level:.0%} intervals from {sampling.replicates} resamples of the windows"
     )
     if sampling.windows < FEW_WINDOWS:
@@ -31,26 +31,26 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def decimals(figure: Figure) -> str:
-    """`0.835 [0.806, 0.861]`, without bounds where there are none, a dash where the figure is not defined."""
+    """The figure and below it its bounds; a dash where it is not defined."""
     if figure.value is None:
         return "–"
-    bounds = "" if figure.low is None or figure.high is None else f" \\[{figure.low:.3f}, {figure.high:.3f}]"
-    return f"{figure.value:.3f}{bounds}"
+    bounds = "" if figure.low is None or figure.high is None else f"\n{figure.low:.3f}–{figure.high:.3f}"
+    return f"[bold]{figure.value:.3f}[/]{bounds}"
 
 
 def signed(figure: Figure) -> str:
-    """`+0.012 [-0.003, +0.027]`, with a star where the interval excludes zero."""
+    """A difference and below it its bounds, with a star where they exclude zero."""
     if figure.value is None:
         return "–"
     if figure.low is None or figure.high is None:
         return f"{figure.value:+.3f}"
     star = " *" if figure.low > 0 or figure.high < 0 else ""
-    return f"{figure.value:+.3f} \\[{figure.low:+.3f}, {figure.high:+.3f}]{star}"
+    return f"[bold]{figure.value:+.3f}{star}[/]\n{figure.low:+.3f} to {figure.high:+.3f}"
 
 
 def _models(report: Report) -> Table:
     table = Table(title=escape(report.dataset), title_justify="left")
-    table.add_column("model")
+    table.add_column("model", overflow="fold")
     for name in ("OA", "AA", "mIoU", "mean F1"):
         table.add_column(name, justify="right")
     for model in report.models:
@@ -62,7 +62,7 @@ def _models(report: Report) -> Table:
 def _differences(report: Report) -> Table:
     baseline = report.models[0].name
     table = Table(title=f"difference from {escape(baseline)}; * the interval excludes zero", title_justify="left")
-    table.add_column("model")
+    table.add_column("model", overflow="fold")
     for name in ("OA", "AA", "mIoU"):
         table.add_column(name, justify="right")
     for each in report.differences:
