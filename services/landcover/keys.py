@@ -19,6 +19,19 @@ DEAD_LETTERS = "landcover:dead"
 WORKER_PREFIX = "landcover:worker:"
 """Keys in the broker, one for each living worker, with what it runs."""
 
+TRAINING_JOBS = "landcover:train:jobs"
+"""Sorted set in the broker: the ids of training jobs by the time of their submission."""
+
+
+def training_job(job: str) -> str:
+    """Broker: the hash with a training job's record."""
+    return f"landcover:train:{{{job}}}:job"
+
+
+def training_lease(job: str) -> str:
+    """Broker: kept alive by the trainer that is at the job."""
+    return f"landcover:train:{{{job}}}:lease"
+
 
 @dataclass(frozen=True, slots=True)
 class BlockKey:

@@ -16,6 +16,9 @@ from landcover.scene import SceneSource
 BLOCK_TASK = "landcover.block"
 INTERACTIVE_QUEUE = "interactive"
 BULK_QUEUE = "bulk"
+FINETUNE_TASK = "landcover.finetune"
+TRAIN_QUEUE = "train"
+"""For trainers alone; workers of blocks name the queues they take from, and this is none of them."""
 
 HARD_LIMIT_S = 60.0
 """Default of how long one stage of a block may take in a worker before its watchdog ends the process."""
@@ -44,6 +47,14 @@ class BlockTask(BaseModel):
     def key(self) -> BlockKey:
         """The key under which everybody waits for the block."""
         return BlockKey(self.source.id, self.version, self.digest, self.decimation, BlockIndex(self.row, self.col))
+
+
+class FinetuneTask(BaseModel):
+    """What a task of the training queue says: which job to take up. All else is in its record and its folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    job: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 
 
 def make_celery(broker_url: str, *, hard_limit_s: float = HARD_LIMIT_S) -> Celery:
@@ -80,7 +91,7 @@ def make_celery(broker_url: str, *, hard_limit_s: float = HARD_LIMIT_S) -> Celer
         broker_connection_max_retries=None,
         broker_connection_timeout=2,
         broker_transport_options=transport,
-        task_queues=[Queue(INTERACTIVE_QUEUE), Queue(BULK_QUEUE)],
+        task_queues=[Queue(INTERACTIVE_QUEUE), Queue(BULK_QUEUE), Queue(TRAIN_QUEUE)],
         task_default_queue=INTERACTIVE_QUEUE,
         task_create_missing_queues=False,
         task_publish_retry=False,
@@ -100,3 +111,12 @@ def send_block(app: Celery, task: BlockTask, *, queue: str = INTERACTIVE_QUEUE) 
         kombu.exceptions.OperationalError: the broker is away.
     """
     app.send_task(BLOCK_TASK, kwargs=task.model_dump(mode="json"), queue=queue, expires=TASK_EXPIRES_S, retry=False)
+
+
+def send_finetune(app: Celery, task: FinetuneTask) -> None:
+    """Queue a training job. It does not expire: trainers may be away for days, and the job's record decides.
+
+    Raises:
+        kombu.exceptions.OperationalError: the broker is away.
+    """
+    app.send_task(FINETUNE_TASK, kwargs=task.model_dump(mode="json"), queue=TRAIN_QUEUE, retry=False)
