@@ -151,6 +151,21 @@ export function fetchPoint(scene, model, { lng, lat }, signal) {
   return askJson(`${landcover(scene)}/point/${lng.toFixed(7)},${lat.toFixed(7)}?${query}`, signal);
 }
 
+/**
+ * @typedef {{bbox: [number, number, number, number],
+ *   properties: {rank: number, doubt: number, dominant_class: string | null}}} RankedWindow
+ */
+
+/**
+ * The windows to look at first, of what is mapped so far.
+ * @param {string} scene
+ * @param {string} model
+ * @param {AbortSignal} signal
+ * @returns {Promise<{features: RankedWindow[], note: string | null}>}
+ */
+export const fetchReview = (scene, model, signal) =>
+  askJson(`${landcover(scene)}/review?${new URLSearchParams({ model })}`, signal);
+
 /** Why nothing is mapped, as far as the server knows: a sentence, or null. */
 export async function fetchTrouble() {
   const document = await fetch(`${BASE}readyz`).then((response) => response.json()).catch(() => null);

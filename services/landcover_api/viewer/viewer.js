@@ -12,6 +12,7 @@ import { addresses, fetchImagery, fetchLandcover, fetchModels, fetchScenes } fro
 import { Busy, showProblem } from "./notices.js";
 import { Panel } from "./panel.js";
 import { Readout } from "./readout.js";
+import { Review } from "./review.js";
 import { formatHash, parseHash, rounded } from "./state.js";
 import { TileLoader } from "./tiles.js";
 
@@ -200,6 +201,12 @@ function start(scenes, catalogue) {
     return shown?.bounds && state.model ? { scene: shown, model: state.model } : null;
   });
 
+  const review = new Review(map, ready, (bounds) => {
+    const { left, bottom } = panel.cover;
+    const padding = { top: 3 * MARGIN_PX, right: 3 * MARGIN_PX, left: left + 3 * MARGIN_PX, bottom: bottom + 3 * MARGIN_PX };
+    map.fitBounds(bounds, { padding, duration: 800 });
+  });
+
   /** Choose what the address leaves open or names wrongly; a sentence about the latter. */
   function settle() {
     const wrong = [];
@@ -263,6 +270,7 @@ function start(scenes, catalogue) {
     panel.show(state, scene(), model());
     const shown = view();
     panel.showAddresses(shown && addresses(shown));
+    review.show(shown && scene()?.bounds ? { scene: shown.scene, model: shown.model } : null);
     document.title = state.scene ? `${scene()?.title ?? state.scene} · Land cover` : "Land cover";
   }
 
