@@ -73,7 +73,7 @@ def evaluate(subparsers: Any) -> None:
     )
     how.add_argument("--bootstrap", type=_count, default=1000, metavar="N", help="resamples for the intervals (1000)")
     how.add_argument(
-        "--cluster", type=_count, default=256, metavar="PX", help="side of the resampled windows, 0: whole images (256)"
+        "--cluster", type=_count, default=512, metavar="PX", help="side of the resampled windows, 0: whole images (512)"
     )
     how.add_argument("--seed", type=_count, default=0, help="of the resampling (0)")
     out = parser.add_argument_group("what to write, besides the tables on the terminal")

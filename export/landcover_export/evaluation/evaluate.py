@@ -20,6 +20,9 @@ from landcover_export.labelled import LabelledImage
 CONFIDENT = 230
 """Confidence, of 255, from which an error counts as a confident one: nine tenths."""
 
+CLUSTER_PX = 512
+"""Side of the windows that are resampled: from here on the intervals widen no more (measured, docs/evaluation.md)."""
+
 
 class ImageWithLabel(Protocol):
     """An image and the class of each of its pixels."""
@@ -123,7 +126,7 @@ def evaluate_windows(
     images: Iterable[LabelledImage],
     *,
     classes: Sequence[LandCoverClass],
-    cluster_px: int | None = 256,
+    cluster_px: int | None = CLUSTER_PX,
     observe: Callable[[MappedImage], None] | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> Evaluation:
