@@ -503,6 +503,28 @@ def test_copied_addresses_work(open_page: Open, service: Service, classes: list[
         assert b"Capabilities" in answer.read()
 
 
+def test_review_leads_to_the_windows_it_lists(open_page: Open, service: Service) -> None:
+    with urllib.request.urlopen(f"{service.url}/scenes/{service.scene}/landcover/review?wait=60") as response:
+        features = json.load(response)["features"]
+    page = open_page(opaque(service)).page
+    page.locator("#review summary").click()
+    entries = page.locator("#review-list button")
+    expect(entries).to_have_count(len(features), timeout=WARM_S * 1000)
+    third = entries.nth(2)
+    expect(third).to_contain_text(features[2]["properties"]["dominant_class"])
+    third.click()
+    west, south, east, north = features[2]["bbox"]
+
+    def is_there() -> bool:
+        _, lat, lng = map(float, page.url.split("at=")[1].split("/"))
+        return west < lng < east and south < lat < north
+
+    wait_for(is_there, within_s=WARM_S, what="the third window in view", page=page)
+    expect(page.locator("#review-list [aria-current]")).to_have_text(third.inner_text().replace("\n", ""))
+    page.locator("#review summary").click()
+    expect(entries).to_have_count(0)
+
+
 def test_link_restores_what_was_shown(open_page: Open, service: Service, classes: list[dict[str, Any]]) -> None:
     page = open_page().page
     wait_until_drawn(page, within_s=COLD_S)
