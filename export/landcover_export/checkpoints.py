@@ -7,6 +7,7 @@ of which network. So what is served can be fine-tuned, and its lineage is the di
 from __future__ import annotations
 
 import pickle
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,7 +160,7 @@ def _load_onnx(path: Path, config: NetworkConfig | None) -> Checkpoint:
 def _unpickle_tensors(path: Path) -> dict[str, Any]:
     try:
         document: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (pickle.UnpicklingError, struct.error, RuntimeError, EOFError, ValueError, LookupError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is no checkpoint of tensors ({reason}).") from error
     if not isinstance(document, dict):

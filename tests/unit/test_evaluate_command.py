@@ -157,7 +157,7 @@ def test_the_page_needs_nothing_else(page: _Page, folder: Path) -> None:
 
 
 def test_every_picture_decodes_at_its_size_and_is_described(page: _Page) -> None:
-    assert len(page.pictures) == 4 * (2 + 3 * 2) + 2 * (8 + 8) * 4
+    assert len(page.pictures) == 4 * (2 + 3 * 2) + 2 * (4 + 4) * 4
     for each in page.pictures:
         assert each["alt"]
         source = each["src"] or ""
@@ -297,3 +297,12 @@ def test_usage(arguments: list[str], pixel_model: Path, capsys: pytest.CaptureFi
         main(["evaluate", str(pixel_model), "--drawn", "1", *arguments])
     assert ended.value.code == 2
     assert "usage: landcover evaluate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["junk.onnx", "junk.pt"])
+def test_a_file_that_is_no_model_is_a_sentence(
+    name: str, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_bytes(b"junk")
+    assert main(["evaluate", str(tmp_path / name), "--data", str(root)]) == 1
+    assert f"{tmp_path / name} is no" in capsys.readouterr().err

@@ -9,12 +9,13 @@ from itertools import count
 
 import numpy as np
 
-from landcover.classes import LandCoverClass
-from landcover_export.evaluation.evaluate import MappedImage, Window
+from landcover.classes import UNKNOWN, LandCoverClass
+from landcover_export.evaluation.evaluate import CONFIDENT, MappedImage, Window, tiled
 from landcover_export.evaluation.pictures import Picture, class_map, confidence_map, error_map, photograph
 
 IMAGE_SIDE_PX = 420
 WINDOW_SIDE_PX = 256
+"""Of the windows that are ranked for showing: small enough to see what went wrong, whatever is resampled."""
 MIN_LABELLED = 0.1
 """A window of which less is labelled is not among the worst: a few wrong pixels would put it there."""
 
@@ -103,13 +104,16 @@ class Gallery:
                 width_px=width,
             )
             self.places.append(self._place(mapped, whole, range(len(self._models)), IMAGE_SIDE_PX))
-        for model, counts in enumerate(mapped.counts):
-            for window, labelled, errors, sure in zip(
-                mapped.windows, counts.labelled, counts.errors, counts.confident_errors, strict=True
-            ):
-                if labelled >= MIN_LABELLED * window.height_px * window.width_px:
-                    self._rank(self._worst[model], float(errors / labelled), mapped, window, model)
-                    self._rank(self._sure[model], float(sure / labelled), mapped, window, model)
+        label = mapped.source.label
+        for model, (classes, confidence) in enumerate(mapped.maps):
+            wrong = (label != UNKNOWN) & (label != classes)
+            sure = wrong & (confidence >= CONFIDENT)
+            for window in tiled(mapped.source, WINDOW_SIDE_PX):
+                at = window.slices
+                labelled = np.count_nonzero(label[at])
+                if labelled >= max(1, MIN_LABELLED * label[at].size):
+                    self._rank(self._worst[model], np.count_nonzero(wrong[at]) / labelled, mapped, window, model)
+                    self._rank(self._sure[model], np.count_nonzero(sure[at]) / labelled, mapped, window, model)
 
     def worst(self, model: int) -> list[WorstPlace]:
         """The windows with the largest share of wrong pixels, worst first."""
