@@ -82,7 +82,9 @@ def build_network(config: NetworkConfig) -> nn.Module:
     make_torchvision_importable()
     import segmentation_models_pytorch as smp
 
-    options: dict[str, Any] = {"decoder_attention_type": config.decoder_attention_type}
+    options: dict[str, Any] = {}
+    if config.decoder_attention_type is not None:
+        options["decoder_attention_type"] = config.decoder_attention_type
     if config.decoder_channels is not None:
         options["decoder_channels"] = config.decoder_channels
     try:
