@@ -32,8 +32,8 @@ class ApiSettings(BaseSettings):
     """And one that lacks too many blocks to be mapped on demand."""
     pending_max_age_s: Annotated[int, Field(ge=0)] = 2
     """How long they may keep an unfinished one; map clients ask again when it is over."""
-    annotations_max_body_bytes: Annotated[int, Field(ge=1)] = 10 << 20
-    """Largest body of a request that writes annotations."""
+    annotations_max_body_bytes: Annotated[int, Field(ge=1)] = 4 << 20
+    """Largest body of a request that writes annotations. While one is parsed, everything else waits (0.1 s or so)."""
     annotations_max_features: Annotated[int, Field(ge=1)] = 1000
     """Most features in it."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ("*",)

@@ -30,7 +30,8 @@ T = TypeVar("T")
 
 DRAWING_THREADS = 4
 HEADER_THREADS = 16
-ANNOTATION_THREADS = 4
+ANNOTATION_THREADS = 2
+"""Reading a large body is work for Python itself: more threads of it would hold up the event loop, not go faster."""
 DATABASE_PROBE_S = 0.2
 REFRESH_RETRY_S = 10.0
 """After a remote image could not be asked for its version it is asked again no sooner."""

@@ -278,7 +278,7 @@ def test_a_query_that_cannot_be(client: httpx.Client, query: dict[str, str], sen
             413,
             "1001 features are more than 1000",
         ),
-        (b'{"x": "' + b"x" * (10 << 20) + b'"}', 413, "The body is larger than"),
+        (b'{"x": "' + b"x" * (4 << 20) + b'"}', 413, "The body is larger than"),
     ],
     ids=lambda value: str(value)[:40],
 )

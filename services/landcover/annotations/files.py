@@ -202,6 +202,7 @@ def write_geopackage(
         geometry_type="MultiPolygon",
         promote_to_multi=True,
         crs=crs,
+        dataset_options={"VERSION": "1.2"},  # QGIS of older distributions warns of what is newer
         layer_options={"GEOMETRY_NAME": qgis.GEOMETRY_COLUMN},
     )
     qgis.add_style(part, LAYER, qgis.style(classes, scene))

@@ -22,7 +22,7 @@ _COLUMNS = ANNOTATIONS.c
 
 EVERYTHING = Filter()
 
-MAX_PAGE_BYTES = 32 << 20
+MAX_PAGE_BYTES = 8 << 20
 """Of the geometries of one page, 16 bytes a vertex."""
 
 
