@@ -13,8 +13,8 @@ def study(subparsers: Any) -> None:
         "study",
         help="measure what annotating the worst places first is worth",
         description="Repeat the study of docs/studies: train a base model, map a new scene, annotate its most\n"
-        "doubtful windows (with their true labels), fine-tune, and measure on ground that nobody annotated. Runs that have a\n"
-        "result in --out are not run again, so the study may be stopped and started at any time.",
+        "doubtful windows (with their true labels), fine-tune, and measure on ground that nobody annotated.\n"
+        "Runs that have a result in --out are not run again: the study may be stopped and started at any time.",
         epilog="the study of docs/studies/dubai.md (about two hours of one core):\n"
         "  landcover study --data ../shared/data/dubai --out runs/study\n\n"
         "a quick look at the machinery:\n"

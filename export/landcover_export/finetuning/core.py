@@ -113,6 +113,7 @@ def class_shares(pools: Sequence[Pool]) -> npt.NDArray[np.float64]:
 
 
 def train_config(parent: Checkpoint, config: FinetuneConfig) -> TrainConfig:
+    """A round as the trainer knows it; its data are given to `fit` apart."""
     return TrainConfig(
         data=(DrawnSource(drawn=1),),  # not read: the pools are given
         classes=parent.classes,
