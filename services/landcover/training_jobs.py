@@ -144,7 +144,7 @@ DISMISS_SCRIPT = (
 local status = redis.call('HGET', KEYS[1], 'status')
 if status == 'accepted' or status == 'running' then
   redis.call('HSET', KEYS[1], 'status', 'dismissed', 'message', ARGV[1], 'updated_at', now)
-  return 'dismissed'
+  return 'now'
 end
 return status
 """
@@ -217,7 +217,7 @@ class JobDesk:
         answer = self._dismiss(keys=[training_job(job)], args=["dismissed by hand"])
         if answer is None:
             raise _unknown(job)
-        if _text(answer) != "dismissed":
+        if _text(answer) != "now":
             raise Conflict(f"Job {job} is {_text(answer)} already.")
 
     def get(self, job: str) -> JobRecord:

@@ -61,6 +61,10 @@ def finetune(subparsers: Any) -> None:
     how.add_argument("--batch", type=int, help="crops in a batch (default: 6)")
     how.add_argument("--crop", type=int, metavar="PX", help="side of a crop (default: 224)")
     how.add_argument("--learning-rate", type=float, metavar="RATE", help="peak (default: 0.0005)")
+    how.add_argument(
+        "--ema", type=float, metavar="DECAY",
+        help="of the moving average of the weights that is kept; lower it for short rounds (default: 0.96)",
+    )  # fmt: skip
     how.add_argument("--threads", type=int, help="torch's on a CPU (default: all cores)")
     how.add_argument("--seed", type=int, help="of the choice of places, the crops and the network's noise (default: 1)")
     gate = parser.add_argument_group("the gate")
@@ -212,6 +216,7 @@ def _config(arguments: argparse.Namespace) -> RoundConfig:
         "batch": arguments.batch,
         "crop_px": arguments.crop,
         "learning_rate": arguments.learning_rate,
+        "ema_decay": arguments.ema,
         "threads": arguments.threads,
         "seed": arguments.seed,
     }
