@@ -15,14 +15,15 @@ import shapely
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from landcover.annotations.features import MAX_AUTHOR, MAX_SCENE, Reading, as_text, checked_text, properties_of
-from landcover.annotations.files import Contents, judge, listing, read_geojson
+from landcover.annotations.files import Contents, judge, listing
 from landcover.annotations.model import Annotation
 from landcover.annotations.rows import Filter
 from landcover.annotations.store import AnnotationStore
 from landcover.annotations.vocabulary import MAX_NAME, ClassTable, as_value
 from landcover.classes import LandCoverClass
-from landcover.errors import AnnotationNotFound, InvalidRequest, PreconditionFailed, RequestTooLarge, SceneNotFound
+from landcover.errors import AnnotationNotFound, InvalidRequest, PreconditionFailed
 from landcover.scene import Scene
+from landcover_api.feature_body import named_scenes, read_body
 from landcover_api.state import ApiState, State
 from landcover_api.warm import matches
 
@@ -116,8 +117,8 @@ async def list_annotations(
 )
 async def add_annotations(request: Request, state: State) -> Response:
     """What was stored, with its ids; of a single Feature also its address, as `Location`."""
-    document, contents = await _read(request, state)
-    scenes = await _scenes(state, contents)
+    document, contents = await read_body(request, state)
+    scenes = await named_scenes(state, contents)
 
     def add() -> list[Annotation]:
         annotations, new_classes = _judged(state, contents, scenes)
@@ -152,13 +153,13 @@ async def get_annotation(request: Request, state: State, id: Id) -> Response:  #
 async def replace_annotation(request: Request, state: State, id: Id) -> Response:  # noqa: A002
     """What is stored now. With `If-Match`, 412 if somebody else changed it meanwhile."""
     if_match = request.headers.get("if-match")
-    document, contents = await _read(request, state)
+    document, contents = await read_body(request, state)
     if document["type"] != "Feature":
         raise InvalidRequest("PUT takes one GeoJSON Feature.")
     if document.get("id") not in (None, "", id):
         raise InvalidRequest(f"The feature's id is {str(document['id'])[:60]!r}, that of the address is '{id}'.")
     contents = Contents(crs=contents.crs, features=[{**document, "id": id}])
-    scenes = await _scenes(state, contents)
+    scenes = await named_scenes(state, contents)
 
     def put() -> Annotation:
         revision = _expected(state.annotations, id, if_match)
@@ -208,57 +209,6 @@ def read_bbox(text: str) -> tuple[float, float, float, float]:
             "antimeridian."
         )
     return west, south, east, north
-
-
-async def _read(request: Request, state: ApiState) -> tuple[Mapping[str, Any], Contents]:
-    """The body's GeoJSON, refused before it is read as a whole when it is too large."""
-    limit = state.settings.annotations_max_body_bytes
-    told = request.headers.get("content-length", "")
-    size = int(told) if told.isdecimal() else 0
-    parts: list[bytes] = []
-    if size <= limit:
-        size = 0
-        async for part in request.stream():
-            size += len(part)
-            if size > limit:
-                break
-            parts.append(part)
-    if size > limit:
-        raise RequestTooLarge(
-            f"The body is larger than {limit} bytes; send it in parts, or use `landcover annotations import`."
-        )
-
-    def parse() -> tuple[Mapping[str, Any], Contents]:
-        try:
-            document = orjson.loads(b"".join(parts))
-        except orjson.JSONDecodeError as error:
-            raise InvalidRequest(f"The body is no JSON ({error}).") from None
-        contents = read_geojson(document)
-        most = state.settings.annotations_max_features
-        if len(contents.features) > most:
-            raise RequestTooLarge(f"{len(contents.features)} features are more than {most}; send them in parts.")
-        if not contents.features:
-            raise InvalidRequest("The FeatureCollection has no features.")
-        return document, contents
-
-    return await state.annotate(parse)
-
-
-async def _scenes(state: ApiState, contents: Contents) -> dict[str, Scene]:
-    """The scenes that the features name, as far as there are such; their headers may have to be read."""
-    found: dict[str, Scene] = {}
-    for name in sorted(set(filter(None, map(_scene_named, contents.features)))):
-        try:
-            found[name] = await state.scene(name)
-        except SceneNotFound:  # said of the feature by `_judged`
-            continue
-    return found
-
-
-def _scene_named(feature: object) -> str | None:
-    properties = feature.get("properties") if isinstance(feature, Mapping) else None
-    scene = properties.get("scene") if isinstance(properties, Mapping) else None
-    return scene.strip() if isinstance(scene, str) else None
 
 
 def _judged(
