@@ -179,7 +179,7 @@ def _begun(arguments: argparse.Namespace, console: Console) -> Material:
         draw_places(material.taught.images, held_out, material.student.classes, arguments.out / PLACES)
         console.print(f"wrote {arguments.out / PLACES}; nothing was trained")
     else:
-        begin(config, annotations, arguments.out)
+        begin(config.model_copy(update={"parent_digest": material.parent.digest}), annotations, arguments.out)
     return material
 
 

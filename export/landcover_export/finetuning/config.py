@@ -25,6 +25,8 @@ class RoundConfig(BaseModel):
 
     parent: Path
     """An ONNX file of ours, or a checkpoint."""
+    parent_digest: str | None = None
+    """Of the parent's file when the round began: it may be replaced meanwhile, by this very round."""
     scenes: Annotated[tuple[str, ...], Field(min_length=1)]
     """Images, folders, URLs or catalogues, as `landcover up --scenes` takes them."""
     base: str | None = None

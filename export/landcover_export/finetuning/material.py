@@ -109,6 +109,11 @@ def prepare(config: RoundConfig, annotations: Sequence[Annotation], console: Con
         LandcoverError: whatever would make the round useless, in a sentence.
     """
     parent = load_parent(config.parent)
+    if config.parent_digest not in (None, parent.digest):
+        raise InvalidConfiguration(
+            f"{config.parent} is not the model that the round began with ({config.parent_digest}); put that one back, "
+            "or begin another round."
+        )
     brought = new_classes(parent.contract.classes, annotations)
     student = grow(parent.checkpoint, brought)
     if config.training.replay and config.base is None:

@@ -39,6 +39,28 @@ def verdict_document(
     }
 
 
+def verdict_of(document: dict[str, Any]) -> Verdict:
+    """The verdict in a document that `verdict_document` made."""
+    return Verdict(
+        promoted=document["promoted"],
+        reasons=tuple(document["reasons"]),
+        table=tuple(
+            Row(
+                on=each["on"],
+                figure=each["figure"],
+                name=each["class"] or "",
+                pixels=each["pixels"],
+                parent=_float(each["parent"]),
+                child=_float(each["child"]),
+                low=_float(each["interval"][0]),
+                high=_float(each["interval"][1]),
+                fell=each["fell"],
+            )
+            for each in document["table"]
+        ),
+    )
+
+
 def print_material(material: Material, config: RoundConfig, console: Console) -> None:
     """What would be learnt: polygons and area by class, places, replay."""
     names = {each.value: each.name for each in material.student.classes}
@@ -125,6 +147,10 @@ def _used(used: AnnotationsUsed | None, area_m2: dict[int, float], material: Mat
     return used.model_dump(mode="json") | {
         "area_m2_by_class": {names[value]: round(area, 3) for value, area in sorted(area_m2.items())}
     }
+
+
+def _float(number: float | None) -> float:
+    return math.nan if number is None else number
 
 
 def _number(value: float) -> float | None:

@@ -33,7 +33,7 @@ from landcover_export.finetuning.material import Material, centre, prepare
 from landcover_export.finetuning.names import CANDIDATE, COMPARISON, MODEL, PLACES, PROGRESS, VERDICT, WEIGHTS
 from landcover_export.finetuning.parent import load_parent
 from landcover_export.finetuning.pictures import draw_comparison, draw_places
-from landcover_export.finetuning.report import verdict_document
+from landcover_export.finetuning.report import verdict_document, verdict_of
 from landcover_export.onnx_export import export_onnx
 from landcover_export.training.run import LAST
 
@@ -86,6 +86,8 @@ def run_round(out: Path, console: Console, material: Material | None = None) -> 
         _write_json(out / PROGRESS, {"progress": percent, "message": what})
 
     with _alone(out):
+        if (out / VERDICT).is_file():
+            return _ended(config, out)
         tell(0, "reading annotations and scenes")
         if material is None:
             material = prepare(config, snapshot(out, config), console)
@@ -106,11 +108,10 @@ def run_round(out: Path, console: Console, material: Material | None = None) -> 
         tell(95, "writing the model")
         contract = _contract(config, material, comparison)
         export_onnx(child.network, child.config, contract, out / CANDIDATE, _parity_images(material, contract))
-        (out / MODEL).unlink(missing_ok=True)
-        if verdict.promoted:
-            _promote(out / CANDIDATE, contract.name, out, config.promote_to)
         digest = digest_of((out / CANDIDATE).read_bytes())
         _write_json(out / VERDICT, verdict_document(verdict, config, material, contract, digest))
+        if verdict.promoted:
+            _promote(contract.name, out, config.promote_to)
         tell(100, verdict.reasons[0] if verdict.reasons else "done")
     return verdict
 
@@ -190,10 +191,19 @@ def _parity_images(material: Material, contract: Contract) -> np.ndarray[Any, np
     return np.stack([each.image for each in material.taught.images[:_PARITY_IMAGES]])
 
 
-def _promote(candidate: Path, name: str, out: Path, folder: Path | None) -> None:
-    for target in (out / MODEL, *((folder / f"{name}.onnx",) if folder else ())):
+def _ended(config: RoundConfig, out: Path) -> Verdict:
+    """The verdict of a round that has one; it may have been killed before it was carried out."""
+    document = json.loads((out / VERDICT).read_text(encoding="utf-8"))
+    if document["promoted"] and not (out / MODEL).exists():
+        _promote(document["model"]["name"], out, config.promote_to)
+    return verdict_of(document)
+
+
+def _promote(name: str, out: Path, folder: Path | None) -> None:
+    """Copy the candidate to where it is served, and last to where it says that it is."""
+    for target in (*((folder / f"{name}.onnx",) if folder else ()), out / MODEL):
         with atomic_path(target) as temporary:
-            shutil.copyfile(candidate, temporary)
+            shutil.copyfile(out / CANDIDATE, temporary)
 
 
 @contextmanager

@@ -153,7 +153,6 @@ class Trainer:
                 f"The trainer on {socket.gethostname()} sees no folder {folder}; put rounds on a disk that it shares.",
             )
             return
-        (folder / VERDICT).unlink(missing_ok=True)
         with (folder / LOG).open("ab") as log:
             child = subprocess.Popen(
                 landcover_command("finetune", "--resume", "--out", str(folder)),
