@@ -43,7 +43,7 @@ def _run(arguments: argparse.Namespace) -> int:
     config = read_study(arguments.config)
     if arguments.jobs < 1:
         raise InvalidConfiguration("--jobs must be 1 or more.")
-    runs = [run for part in plan(config) for run in part]
+    runs = plan(config)
     if not arguments.report:
         with Progress(console=console) as progress:
             task = progress.add_task("runs", total=len(runs))

@@ -65,39 +65,47 @@ class Round:
 Run = Base | Round
 
 
-def plan(config: StudyConfig) -> tuple[list[Run], list[Run]]:
-    """Bases, and rounds that start from them; the most important first."""
-    bases: list[Run] = [Base(name="base")]
-    rounds: list[Run] = []
-    for seed in config.seeds:
-        for budget in reversed(config.budgets):
-            for strategy in ("worst", "random"):
-                rounds.append(_round("base", strategy, budget, seed))
-        rounds.append(_round("base", "all", 1.0, seed))
-        rounds += [_round("base", "worst", budget, seed, replay=0.0) for budget in reversed(config.budgets)]
+def plan(config: StudyConfig) -> list[Run]:
+    """Every run, the most telling first: a study that is stopped early has a whole picture for fewer seeds."""
+    runs: list[Run] = [Base(name="base")]
+    for seed in config.seeds[:2]:
+        runs += _rounds_of(seed, config)
     if config.ablation:
-        largest, first = config.budgets[-1], config.seeds[0]
-        bases += [
-            Base(name="random-start", weights="random"),
-            Base(name="half-scale", scale=0.5),
-            Base(name="deeplabv3plus", architecture="DeepLabV3Plus"),
-            Base(name="fpn", architecture="FPN"),
-            Base(name="double-scale", scale=2.0),
-        ]
-        rounds += [_round(base.name, "worst", largest, first) for base in bases[1:]]
-        rounds += [_round("base", "plain", largest, seed) for seed in config.seeds[:2]]
-        rounds += [
-            Round(
-                name=f"base-disagreement-{largest:g}-s{seed}",
-                base="base",
-                strategy="disagreement",
-                budget=largest,
-                seed=seed,
-                second="fpn",
-            )
-            for seed in config.seeds[:2]
-        ]
-    return bases, rounds
+        runs += _ablation(config)
+    for seed in config.seeds[2:]:
+        runs += _rounds_of(seed, config)
+    return runs
+
+
+def _rounds_of(seed: int, config: StudyConfig) -> list[Run]:
+    """Worst first and random for every budget, all labels, and no replay for the larger budgets."""
+    chosen = [
+        _round("base", strategy, budget, seed)
+        for budget in reversed(config.budgets)
+        for strategy in ("worst", "random")
+    ]
+    forgetful = [_round("base", "worst", budget, seed, replay=0.0) for budget in config.budgets[-2:]]
+    return [*chosen[:2], _round("base", "all", 1.0, seed), *chosen[2:], *forgetful]
+
+
+def _ablation(config: StudyConfig) -> list[Run]:
+    """Each other base with one round of the largest budget, and other choices of windows."""
+    largest, first = config.budgets[-1], config.seeds[0]
+    bases = (
+        Base(name="random-start", weights="random"),
+        Base(name="half-scale", scale=0.5),
+        Base(name="fpn", architecture="FPN"),
+        Base(name="double-scale", scale=2.0),
+        Base(name="deeplabv3plus", architecture="DeepLabV3Plus"),
+    )
+    runs: list[Run] = []
+    for base in bases:
+        runs += [base, _round(base.name, "worst", largest, first)]
+    runs += [_round("base", "plain", largest, seed) for seed in config.seeds[:2]]
+    for seed in config.seeds[:2]:
+        name = f"base-disagreement-{largest:g}-s{seed}"
+        runs.append(Round(name=name, base="base", strategy="disagreement", budget=largest, seed=seed, second="fpn"))
+    return runs
 
 
 def execute(run: Run, config: StudyConfig, data: Path, out: Path, threads: int) -> dict[str, Any]:
@@ -166,7 +174,7 @@ def _train_base(run: Base, config: StudyConfig, data: Path, out: Path) -> dict[s
 
 
 def _train_round(run: Round, config: StudyConfig, data: Path, out: Path) -> dict[str, Any]:
-    scale = next(base.scale for base in plan(config)[0] if isinstance(base, Base) and base.name == run.base)
+    scale = next(each.scale for each in plan(config) if isinstance(each, Base) and each.name == run.base)
     parent = load_checkpoint(out / "models" / f"{run.base}.pt")
     scene = _stitched(data, config.annotated_scene)
     side = config.window_px
@@ -275,8 +283,7 @@ def run_all(config: StudyConfig, data: Path, out: Path, jobs: int, done: Any) ->
 
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    bases, rounds = plan(config)
-    waiting: list[Run] = [*bases[:1], *rounds, *bases[1:]]
+    waiting = plan(config)
     ready: set[str] = set()
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         running: dict[Any, Run] = {}
