@@ -68,13 +68,9 @@ Run = Base | Round
 def plan(config: StudyConfig) -> list[Run]:
     """Every run, the most telling first: a study that is stopped early has a whole picture for fewer seeds."""
     runs: list[Run] = [Base(name="base")]
-    for seed in config.seeds[:2]:
+    for seed in config.seeds:
         runs += _rounds_of(seed, config)
-    if config.ablation:
-        runs += _ablation(config)
-    for seed in config.seeds[2:]:
-        runs += _rounds_of(seed, config)
-    return runs
+    return runs + (_ablation(config) if config.ablation else [])
 
 
 def _rounds_of(seed: int, config: StudyConfig) -> list[Run]:
@@ -283,8 +279,8 @@ def run_all(config: StudyConfig, data: Path, out: Path, jobs: int, done: Any) ->
 
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    waiting = plan(config)
-    ready: set[str] = set()
+    waiting = [run for run in plan(config) if not result_path(out, run.name).is_file()]
+    ready = {run.name for run in plan(config) if run not in waiting}
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         running: dict[Any, Run] = {}
         while waiting or running:

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 
 from landcover.contract import Metrics
 from landcover.errors import InvalidConfiguration
-from landcover_export.checkpoints import Checkpoint, save_checkpoint
+from landcover_export.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from landcover_export.evaluation.evaluate import evaluate_images
 from landcover_export.evaluation.metrics import Accuracy
 from landcover_export.evaluation.models import BlockModel, torch_runner
@@ -83,9 +83,11 @@ def train(config: TrainConfig, out: Path, console: Console, *, resume: bool = Fa
     if last is None:
         load_start(network, config.network, config.weights)
     fitted = fit(network, config, data, out, last)
-    console.print(f"trained for {fitted} epochs")
-    metrics = measure(network, config, data, console)
     path = out / MODEL
+    if not _is_first_process():
+        return TrainResult(checkpoint=path, epochs=fitted, metrics=None)
+    console.print(f"trained for {fitted} epochs")
+    metrics = measure(network, config, data, console) if data.held_out else _metrics_of_start(config, console)
     save_checkpoint(
         Checkpoint(
             config=config.network,
@@ -133,11 +135,8 @@ def fit(
     return int(trainer.current_epoch)
 
 
-def measure(network: nn.Module, config: TrainConfig, data: TrainingData, console: Console) -> Metrics | None:
+def measure(network: nn.Module, config: TrainConfig, data: TrainingData, console: Console) -> Metrics:
     """Accuracy on the held-out images, mapped block by block as in serving."""
-    if not data.held_out:
-        console.print("nothing was held out: the model carries no figures; measure it with `landcover evaluate`")
-        return None
     model = _block_model(network, config)
     images = (each.read() if isinstance(each, LabelledPair) else each for each in data.held_out)
     accuracy = Accuracy(confusion=evaluate_images(model, images))
@@ -146,6 +145,24 @@ def measure(network: nn.Module, config: TrainConfig, data: TrainingData, console
         f"mIoU {accuracy.mean_iou:.3f}"
     )
     return accuracy.as_metrics(f"{data.validation_name} (not trained on)")
+
+
+def _metrics_of_start(config: TrainConfig, console: Console) -> Metrics | None:
+    """What the model it was trained on from was measured at, said as such; None if it is not known."""
+    start = Path(config.weights)
+    metrics = load_checkpoint(start, config.network).metrics if start.is_file() else None
+    if metrics is None:
+        console.print("nothing was held out: the model carries no figures; measure it with `landcover evaluate`")
+        return None
+    console.print(f"nothing was held out: the model carries the figures of {start}, and says so")
+    said = f"{metrics.dataset}; measured on the model that this one was trained on from, before it learnt more"
+    return metrics.model_copy(update={"dataset": said})
+
+
+def _is_first_process() -> bool:
+    """On several GPUs each has a process; one of them measures and writes."""
+    distributed = torch.distributed
+    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
 
 
 class _Crops(LightningDataModule):
