@@ -130,18 +130,15 @@ def _trained(config: RoundConfig, material: Material, out: Path, tell: Callable[
             tell(5 + (_TRAINED - 5) * done // epochs, f"epoch {done} of {epochs}")
 
         tell(5, "training")
-        try:
-            network = finetune(
-                material.student,
-                material.taught.images,
-                material.base.pools,
-                config.training,
-                out,
-                last if last.is_file() else None,
-                told,
-            )
-        except SystemExit as stop:  # Lightning's answer to SIGINT and SIGTERM
-            raise KeyboardInterrupt from stop
+        network = finetune(
+            material.student,
+            material.taught.images,
+            material.base.pools,
+            config.training,
+            out,
+            last if last.is_file() else None,
+            told,
+        )
         student = material.student
         child = Checkpoint(
             config=student.config,

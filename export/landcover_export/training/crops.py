@@ -122,6 +122,8 @@ class RandomCrops(Dataset[tuple[Tensor, Tensor]]):
         return self._count
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        if not 0 <= index < self._count:
+            raise IndexError(index)
         rng = np.random.default_rng((*self._seed, index))
         crops = [self._crop(rng) for _ in range(self._candidates)]
         image, label = max(crops, key=lambda crop: int(np.count_nonzero(np.bincount(crop[1].ravel())[1:])))

@@ -115,6 +115,7 @@ def fit(
 
     Raises:
         TrainingDiverged: the loss is no number any more.
+        KeyboardInterrupt: it was asked to stop; it can be resumed.
     """
     network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     values = config.network.channel_values
@@ -124,7 +125,10 @@ def fit(
     steps = math.ceil(config.steps_per_epoch / config.accumulate / trainer.world_size) * config.epochs
     module = SegmentationModule(network, config, torch.from_numpy(weights), steps)
     with _quiet_lightning():
-        trainer.fit(module, datamodule=_Crops(config, data), ckpt_path=last, weights_only=True)
+        try:
+            trainer.fit(module, datamodule=_Crops(config, data), ckpt_path=last, weights_only=True)
+        except SystemExit as stop:  # Lightning's answer to SIGINT and SIGTERM
+            raise KeyboardInterrupt from stop
     if trainer.interrupted:
         raise KeyboardInterrupt
     chosen = best.best_model_path or best.last_model_path
