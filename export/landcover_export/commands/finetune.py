@@ -191,12 +191,14 @@ def _work(out: Path, console: Console, material: Material | None) -> int:
     def stop(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    before = signal.signal(signal.SIGTERM, stop)
     try:
         verdict = run_round(out, console, material)
     except KeyboardInterrupt:
         console.print(f"stopped; go on with: landcover finetune --resume --out {out}")
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     print_verdict(verdict, console)
     console.print(f"wrote {out / (MODEL if verdict.promoted else CANDIDATE)}; look at {out / COMPARISON}")
     return 0 if verdict.promoted else NOT_PROMOTED

@@ -20,7 +20,12 @@ _SIDE_PX = 768
 
 
 def draw_curves(metrics: Path, path: Path) -> None:
-    """Loss and accuracy over the steps, from Lightning's `metrics.csv`."""
+    """Loss and accuracy over the steps, from Lightning's `metrics.csv`; nothing where there is none.
+
+    A run that was killed after its last epoch, before that file was written, has nothing left to train.
+    """
+    if not metrics.is_file():
+        return
     with metrics.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     figure = Figure(figsize=(9, 3.6), layout="constrained")
