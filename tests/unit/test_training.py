@@ -37,7 +37,7 @@ from landcover_export.training.module import TrainingDiverged, segmentation_loss
 from landcover_export.training.run import train
 
 VALUES = tuple(each.value for each in OPENEARTHMAP)
-PLAIN = Augmentation(rotate_degrees=0, brightness=0, contrast=0, saturation=0, hue=0, gamma=0, noise=0, blur=0)
+PLAIN = Augmentation(rotate_degrees=0, brightness=0, contrast=0, saturation=0, tint=0, hue=0, gamma=0, noise=0, blur=0)
 
 
 def small_run(root: Path, **changes: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from landcover_export.starts import load_start
 from landcover_export.study.config import StudyConfig
 from landcover_export.study.scenes import parts_of, stitch, without_overlap
 from landcover_export.study.windows import annotate, choose, polygons
-from landcover_export.training.config import Zoom
+from landcover_export.training.config import Augmentation, Zoom
 from landcover_export.training.crops import InMemory, Pool
 from landcover_export.training.data import TrainingData
 from landcover_export.training.run import fit
@@ -34,6 +34,8 @@ from landcover_export.training.run import fit
 WINDOW_PX, HALO_PX = 832, 64
 """A block of 704 px: few windows cover a part of the scenes, and a halo of 64 px is enough to compare models."""
 BASE_ZOOM: Zoom = (0.7, 1.4)
+AUGMENTATION = Augmentation(saturation=0.35, tint=0.0)
+"""Fixed here, so that the study stays what was measured when the default changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +154,7 @@ def _train_base(run: Base, config: StudyConfig, data: Path, out: Path) -> dict[s
         steps_per_epoch=config.base_steps,
         learning_rate=config.base_learning_rate,
         ema_decay=0.98,
+        augmentation=AUGMENTATION,
         threads=torch.get_num_threads(),
     )
     everything = TrainingData(
@@ -195,6 +198,7 @@ def _train_round(run: Round, config: StudyConfig, data: Path, out: Path) -> dict
         steps_per_epoch=steps,
         learning_rate=config.round_learning_rate,
         ema_decay=0.96,
+        augmentation=AUGMENTATION,
         threads=torch.get_num_threads(),
         seed=run.seed,
     )

@@ -70,7 +70,9 @@ class Augmentation(BaseModel):
     """Of a third of the crops, either way; the corners are mirrored."""
     brightness: Annotated[float, Field(ge=0, le=1)] = 0.25
     contrast: Annotated[float, Field(ge=0, le=1)] = 0.25
-    saturation: Annotated[float, Field(ge=0, le=1)] = 0.35
+    saturation: Annotated[float, Field(ge=0, le=1)] = 0.45
+    tint: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Red, green and blue each by up to this: light and sensors differ in colour, too."""
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.02
     gamma: Annotated[float, Field(ge=0, lt=1)] = 0.3
     noise: Annotated[float, Field(ge=0, le=0.5)] = 0.03

@@ -210,6 +210,9 @@ def make_augmentation(config: Augmentation) -> Any:
             p=0.8,
         )
     )
+    if config.tint:
+        span = (1 - config.tint, 1 + config.tint)
+        steps.append(A.MultiplicativeNoise(multiplier=span, per_channel=True, elementwise=False, p=0.8))
     if config.gamma:
         limits = (100 * (1 - config.gamma), 100 / (1 - config.gamma))
         steps.append(A.RandomGamma(gamma_limit=limits, p=0.5))
