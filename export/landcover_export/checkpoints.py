@@ -30,6 +30,8 @@ NETWORK_KEY = "landcover_network"
 """The key of an ONNX file's `metadata_props` that holds its `NetworkConfig`: its initializers make up that network."""
 
 _FORMAT = 2
+_IN_TRAINING = "fused.network."
+"""Prefix of a network's tensors in the checkpoints of a running training."""
 
 
 class CheckpointError(LandcoverError):
@@ -184,7 +186,9 @@ def state_dict_of(document: dict[str, Any]) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(document.get(key), dict):
             document = document[key]
-    return {name.removeprefix("module."): value for name, value in document.items()}
+    if any(name.startswith(_IN_TRAINING) for name in document):
+        document = {name: value for name, value in document.items() if name.startswith(_IN_TRAINING)}
+    return {name.removeprefix(_IN_TRAINING).removeprefix("module."): value for name, value in document.items()}
 
 
 def _load_strictly(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

@@ -7,16 +7,19 @@ few images that were read last.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
 from PIL import Image, UnidentifiedImageError
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from landcover.errors import LandcoverError
@@ -159,20 +162,21 @@ def find_set(
                 f"{root} has no group {', '.join(unknown)}; it has {', '.join(sorted(folders)) or 'no groups'}."
             )
         folders = {name: folders[name] for name in groups}
-    wanted = None if split is None else read_split(split)
+    listed = () if split is None else read_split(split)
+    wanted = None if split is None else set(listed)
     found: dict[str, tuple[str, Path, Path]] = {}
     for group, folder in sorted(folders.items()):
         for image_path in sorted(each for each in (folder / "images").iterdir() if _is_image(each)):
-            if wanted is None or image_path.stem in wanted:
+            if wanted is None or {image_path.stem, f"{group}/{image_path.stem}"} & wanted:
                 found[f"{group}/{image_path.stem}"] = (group, image_path, _label_of(image_path))
     if not found:
-        reason = f"none of the {len(wanted)} names in {split} is there" if wanted else "their images/ are empty"
+        reason = f"none of the {len(listed)} names in {split} is there" if listed else "their images/ are empty"
         raise DataError(f"There is nothing to read in {root}: {reason}.")
-    stems = {path.stem for _, path, _ in found.values()}
+    there = {path.stem for _, path, _ in found.values()} | set(found)
     mapping = None if classes is None else tuple(sorted({0: 0, **classes}.items()))
     return LabelledSet(
         pairs=tuple(_open_pair(group, image, label, mapping, gsd_m) for group, image, label in found.values()),
-        missing=tuple(name for name in wanted or () if name not in stems),
+        missing=tuple(name for name in listed if name not in there),
     )
 
 
@@ -195,14 +199,15 @@ def open_pair(image_path: Path, label_path: Path, *, classes: Mapping[int, int] 
 
 
 def read_split(path: Path) -> tuple[str, ...]:
-    """The stems that a split list names.
+    """The images that a split list names, without suffix: `aachen_1`, or with its folder `aachen/aachen_1`.
 
     Raises:
         DataError: it is missing or empty.
     """
     if not path.is_file():
         raise DataError(f"There is no split list {path}.")
-    stems = tuple(Path(line.strip()).stem for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    names = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    stems = tuple(_without_suffix(name) for name in names if name)
     if not stems:
         raise DataError(f"The split list {path} is empty; it names an image a line.")
     return stems
@@ -248,6 +253,11 @@ def _label_of(image_path: Path) -> Path:
     )
 
 
+def _without_suffix(name: str) -> str:
+    suffix = Path(name).suffix
+    return name.removesuffix(suffix) if suffix.lower() in IMAGE_SUFFIXES else name
+
+
 def _open_pair(
     group: str,
     image_path: Path,
@@ -255,8 +265,8 @@ def _open_pair(
     classes: tuple[tuple[int, int], ...] | None,
     gsd_m: float | None,
 ) -> LabelledPair:
-    height, width, own_gsd_m = _header(image_path)
-    label_height, label_width, _ = _header(label_path)
+    height, width, own_gsd_m = _header(image_path, bands=3)
+    label_height, label_width, _ = _header(label_path, bands=1)
     if (height, width) != (label_height, label_width):
         raise DataError(
             f"{image_path} is {width} × {height} px, but its label {label_path} is {label_width} × {label_height} px; "
@@ -274,13 +284,18 @@ def _open_pair(
     )
 
 
-def _header(path: Path) -> tuple[int, int, float | None]:
-    """Height, width, and the ground sample distance where the file is georeferenced."""
+def _header(path: Path, *, bands: int) -> tuple[int, int, float | None]:
+    """Height, width, and the ground sample distance where the file is georeferenced.
+
+    Raises:
+        DataError: it is no image of at least `bands` bands of uint8.
+    """
     try:
         if path.suffix.lower() not in _TIFF:
             with Image.open(path) as image:
                 return image.height, image.width, None
-        with rasterio.open(path) as dataset:
+        with _open_tiff(path) as dataset:
+            _check_bands(path, dataset, bands)
             located = dataset.crs is not None and not dataset.transform.is_identity
             gsd_m = (
                 ground_sample_distance_m(dataset.crs.to_wkt(), dataset.transform, dataset.width, dataset.height)
@@ -288,7 +303,7 @@ def _header(path: Path) -> tuple[int, int, float | None]:
                 else None
             )
             return dataset.height, dataset.width, gsd_m
-    except (UnidentifiedImageError, RasterioError, OSError) as error:
+    except (UnidentifiedImageError, RasterioError, OSError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from error
 
 
@@ -311,16 +326,28 @@ def _read_label(path: Path, window: tuple[int, int, int, int]) -> ByteArray:
 def _read_tiff(path: Path, window: tuple[int, int, int, int], bands: tuple[int, ...]) -> ByteArray:
     row, col, height, width = window
     try:
-        with rasterio.open(path) as dataset:
-            if dataset.count < len(bands) or dataset.dtypes[0] != "uint8":
-                raise DataError(
-                    f"{path} has {dataset.count} band(s) of {dataset.dtypes[0]}; "
-                    f"{len(bands)} of uint8 are needed (gdal_translate -ot Byte -scale)."
-                )
+        with _open_tiff(path) as dataset:
+            _check_bands(path, dataset, len(bands))
             pixels: ByteArray = dataset.read(bands, window=Window(col, row, width, height))
             return pixels
     except RasterioError as error:
         raise _unreadable(path, error) from error
+
+
+@contextmanager
+def _open_tiff(path: Path) -> Iterator[Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # labels and plain images need no place
+        with rasterio.open(path) as dataset:
+            yield dataset
+
+
+def _check_bands(path: Path, dataset: Any, bands: int) -> None:
+    if dataset.count < bands or dataset.dtypes[0] != "uint8":
+        raise DataError(
+            f"{path} has {dataset.count} band(s) of {dataset.dtypes[0]}; {bands} of uint8 are needed "
+            "(gdal_translate -ot Byte -scale)."
+        )
 
 
 @lru_cache(maxsize=_IMAGES_IN_MEMORY)
@@ -333,7 +360,7 @@ def _decoded(path: Path, mode: str) -> ByteArray:
                     f"{path} is a label of mode {image.mode}; one byte a pixel with class values is needed."
                 )
             pixels = np.asarray(image if mode == "L" else image.convert(mode))
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from error
     return pixels
 
@@ -347,4 +374,6 @@ def _lookup(classes: tuple[tuple[int, int], ...]) -> npt.NDArray[np.int16]:
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path} cannot be read ({error}); replace it, or move it and its partner away.")
+    return DataError(
+        f"{path} cannot be read ({error}); replace it (large ones by tiled GeoTIFFs), or move it and its partner away."
+    )

@@ -8,6 +8,7 @@ equally fast and within 2e-6 of torch. Opset 17 is read by every ONNX Runtime si
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import warnings
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from landcover_export.atomic import atomic_path
 from landcover_export.checkpoints import NETWORK_KEY, tensors_of_onnx
 from landcover_export.fused import FusedSegmentation
 from landcover_export.networks import NetworkConfig
+
+logger = logging.getLogger(__name__)
 
 OPSET = 17
 
@@ -186,6 +189,8 @@ def _write(fused: FusedSegmentation, config: NetworkConfig, contract: Contract, 
     metadata = contract.metadata_props()
     if _holds_state(path, fused.network):
         metadata[NETWORK_KEY] = config.model_dump_json()
+    else:
+        logger.warning("the exported model can be run but not trained further: keep its checkpoint")
     for key, value in metadata.items():
         proto.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(proto, full_check=True)

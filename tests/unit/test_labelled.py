@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
 
 from labelled_images import patchwork, write_folders, write_openearthmap
@@ -48,6 +49,36 @@ def test_split_lists_name_what_is_missing(tmp_path: Path) -> None:
     found = find_set(root, split=split)
     assert [pair.name for pair in found.pairs] == ["aachen_1", "aachen_3"]
     assert found.missing == ("santiago_7",)
+
+
+def test_names_of_a_split_list_may_hold_dots_and_folders(tmp_path: Path) -> None:
+    split = tmp_path / "list.txt"
+    split.write_text("N12.34_E5\nnorth/1.tif\nplain.png\n")
+    assert read_split(split) == ("N12.34_E5", "north/1", "plain")
+    root = write_folders(tmp_path / "set", {"north": 1, "south": 1})
+    split.write_text("south/south_1.png\n")
+    assert [pair.name for pair in find_pairs(root, split=split)] == ["south_1"]
+
+
+def test_other_bands_are_refused_when_found(tmp_path: Path) -> None:
+    root = write_openearthmap(tmp_path, {"aachen": 1})
+    path = root / "aachen" / "images" / "aachen_1.tif"
+    with rasterio.open(path) as before:
+        profile = before.profile | {"dtype": "uint16"}
+    with rasterio.open(path, "w", **profile) as file:
+        file.write(np.zeros((3, 192, 224), np.uint16))
+    with pytest.raises(DataError, match=r"aachen_1\.tif has 3 band\(s\) of uint16; 3 of uint8 are needed"):
+        find_pairs(root)
+
+
+def test_a_tiff_without_a_place_is_read_without_a_warning(tmp_path: Path) -> None:
+    image, label = patchwork(1)
+    for kind, pixels in (("images", image), ("labels", label)):
+        (tmp_path / kind).mkdir()
+        Image.fromarray(pixels).save(tmp_path / kind / "plain.tif")
+    (pair,) = find_pairs(tmp_path)
+    assert pair.gsd_m is None
+    np.testing.assert_array_equal(pair.read().image, image)
 
 
 def test_a_mapping_gives_labels_their_classes(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
+from landcover.errors import InvalidConfiguration
 from landcover_export.labelled import LabelledImage
-from landcover_export.study.config import StudyConfig
+from landcover_export.study.config import StudyConfig, read_study
 from landcover_export.study.report import comparisons, interval_half_width, markdown, paired, read_rows
 from landcover_export.study.runs import Base, Round, plan
 from landcover_export.study.scenes import MARGIN_PX, find_shift, parts_of, without_overlap
@@ -146,6 +147,16 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
     (line,) = (line for line in markdown(list(rows.values())).splitlines() if line.startswith("| base-worst"))
     assert line.endswith(f"| {recovered:.0%} |")
     assert "worst − random at 5.0%, OA: +15.0 ±" in comparisons(list(rows.values()), StudyConfig())
+
+
+@pytest.mark.parametrize(
+    "changes", [{"annotated_scene": "tile1"}, {"budgets": (0.05, 0.02)}, {"budgets": ()}, {"test_scenes": ("tile8",)}]
+)
+def test_a_study_that_leaks_or_makes_no_sense_is_refused(tmp_path: Path, changes: dict[str, object]) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(json.dumps(changes))  # YAML holds JSON
+    with pytest.raises(InvalidConfiguration, match="is no configuration of a study"):
+        read_study(path)
 
 
 def test_one_seed_has_no_interval() -> None:

@@ -20,7 +20,7 @@ from landcover import local
 from landcover.classes import OPENEARTHMAP
 from landcover.cli import main
 from landcover.errors import InvalidConfiguration
-from landcover_export.checkpoints import load_checkpoint
+from landcover_export.checkpoints import CheckpointError, load_checkpoint
 from landcover_export.labelled import DataError, LabelledImage, find_pairs
 from landcover_export.networks import NetworkConfig
 from landcover_export.training.config import (
@@ -125,7 +125,10 @@ def test_all_but_what_is_held_out_is_learnt(tmp_path: Path) -> None:
     assert [pair.name for pair in data.held_out] == ["south_1"]
     labels = np.concatenate([pair.read_label().ravel() for pair in find_pairs(root, groups=["north", "west"])])
     np.testing.assert_allclose(data.shares, np.bincount(labels, minlength=256) / labels.size)
-    assert data.train[0].zoom == (0.6, 1.0)  # 0.25 to 0.5 m out of 0.5 m, but nothing is blown up by more than 1 / 0.6
+    assert data.train[0].zoom_of(2) == (
+        0.6,
+        1.0,
+    )  # 0.25 to 0.5 m out of 0.5 m, but nothing is blown up by more than 1 / 0.6
 
 
 def test_missing_images_of_a_split_list_are_reported_not_fatal(tmp_path: Path) -> None:
@@ -164,6 +167,28 @@ def test_what_is_wrong_with_the_data_is_said_first(
     root = write_folders(tmp_path, {"north": 1, "south": 1})
     with pytest.raises(kind, match=sentence):
         load(small_run(root, data=[{"root": str(root), "gsd_m": 0.5} | source]))
+
+
+def test_what_one_source_holds_out_no_other_may_learn(tmp_path: Path) -> None:
+    root = write_folders(tmp_path, {"north": 1, "south": 1})
+    sources = [
+        {"root": str(root), "train": ["north"], "validate": ["south"], "gsd_m": 0.5},
+        {"root": str(root), "train": ["south"], "gsd_m": 0.5},
+    ]
+    with pytest.raises(InvalidConfiguration, match=r"south_1\.png is both learnt from and measured on"):
+        load(small_run(root, data=sources))
+    with pytest.raises(InvalidConfiguration, match="the drawn scene 1001 is both learnt from"):
+        load(
+            small_run(root, data=[{"drawn": 1, "side_px": 256, "validate_seeds": [1001]}, {"drawn": 2, "side_px": 256}])
+        )
+
+
+def test_each_image_is_cut_at_its_own_ground_sample_distance(tmp_path: Path) -> None:
+    write_openearthmap(tmp_path / "set", {"fine": 1}, gsd_m=0.25)
+    root = write_openearthmap(tmp_path / "set", {"wide": 1}, gsd_m=0.5)
+    (pool,) = load(small_run(root, data=[{"root": str(root)}])).train
+    assert pool.zoom_of(0) == pytest.approx((1.0, 2.0), rel=5e-3)
+    assert pool.zoom_of(1) == pytest.approx((0.6, 1.0), rel=5e-3)
 
 
 def test_the_seed_of_the_demonstration_is_not_trained_on(tmp_path: Path) -> None:
@@ -297,7 +322,8 @@ def test_a_killed_training_goes_on_exactly(tmp_path: Path) -> None:
     """SIGKILL after an epoch, then --resume: the same weights, bit by bit, as without the kill."""
     root = write_folders(tmp_path / "set", {"north": 2, "south": 1})
     path = tmp_path / "config.yaml"
-    document = small_run(root, epochs=3, crops_per_epoch=8)
+    network = {"architecture": "FPN", "encoder": "tu-tf_efficientnet_lite0", "decoder_channels": None}  # has dropout
+    document = small_run(root, epochs=3, crops_per_epoch=8, network=network)
     path.write_text(yaml.safe_dump(document))
     whole = train(parse_config(document, "test"), tmp_path / "whole", Console(quiet=True))
 
@@ -319,10 +345,59 @@ def test_a_killed_training_goes_on_exactly(tmp_path: Path) -> None:
         assert torch.equal(tensor, resumed[name]), name
 
 
+@pytest.mark.parametrize("held_out", [True, False])
+def test_every_epoch_can_be_resumed_from(tmp_path: Path, held_out: bool) -> None:
+    """Also one that is no better than the best so far: with a learning rate of almost 0 none is."""
+    root = write_folders(tmp_path / "set", {"north": 1, "south": 1})
+    source = {"root": str(root), "train": ["north"], "gsd_m": 0.5} | ({"validate": ["south"]} if held_out else {})
+    document = small_run(root, data=[source], epochs=3, crops_per_epoch=2, learning_rate=1e-30, ema_decay=0)
+    train(parse_config(document, "test"), tmp_path / "run", Console(quiet=True))
+    last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["epoch"] == 2
+    best = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    assert best.exists() == held_out
+    if held_out:
+        assert torch.load(best, weights_only=True)["epoch"] == 0
+
+
+def test_a_damaged_checkpoint_is_said(tmp_path: Path) -> None:
+    root = write_folders(tmp_path / "set", {"north": 1, "south": 1})
+    config = parse_config(small_run(root, epochs=1, crops_per_epoch=2), "test")
+    train(config, tmp_path / "run", Console(quiet=True))
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"last\.ckpt is damaged; remove it to begin anew"):
+        train(config, tmp_path / "run", Console(quiet=True), resume=True)
+
+
+def test_a_model_of_which_nothing_was_held_out_has_its_starts_figures(tmp_path: Path) -> None:
+    root = write_folders(tmp_path / "set", {"north": 1, "south": 1})
+    first = train(
+        parse_config(small_run(root, epochs=1, crops_per_epoch=2), "test"), tmp_path / "a", Console(quiet=True)
+    )
+    alone = [{"root": str(root), "gsd_m": 0.5}]
+    document = small_run(root, data=alone, epochs=1, crops_per_epoch=2, weights=str(first.checkpoint))
+    second = train(parse_config(document, "test"), tmp_path / "b", Console(quiet=True))
+    assert first.metrics is not None
+    assert second.metrics is not None
+    assert second.metrics.confusion_matrix == first.metrics.confusion_matrix
+    assert "measured on the model that this one was trained on from" in second.metrics.dataset
+
+    # A training's own checkpoint is a start as well, and an encoder alone is one without figures.
+    state = tmp_path / "a" / "checkpoints" / "best.ckpt"
+    third = train(parse_config(document | {"weights": str(state)}, "test"), tmp_path / "c", Console(quiet=True))
+    tensors = load_checkpoint(first.checkpoint).network.state_dict()
+    encoder = {name: tensor for name, tensor in tensors.items() if name.startswith("encoder.")}
+    torch.save(encoder, tmp_path / "encoder.pt")
+    document["weights"] = str(tmp_path / "encoder.pt")
+    fourth = train(parse_config(document, "test"), tmp_path / "d", Console(quiet=True))
+    assert third.metrics is fourth.metrics is None
+
+
 def test_a_loss_that_is_no_number_is_said(tmp_path: Path) -> None:
     root = write_folders(tmp_path / "set", {"north": 1, "south": 1})
     config = parse_config(small_run(root, learning_rate=1e30, warmup=0.01, ema_decay=0, epochs=4), "test")
-    with pytest.raises(TrainingDiverged, match=r"The loss is .* at step \d+; resume with a lower learning_rate"):
+    with pytest.raises(TrainingDiverged, match=r"The loss is .* at step \d+; begin again in another --out"):
         train(config, tmp_path / "run", Console(quiet=True))
 
 

@@ -74,7 +74,8 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         result = run_training(config, arguments.out, console, resume=arguments.resume)
     except KeyboardInterrupt:
-        console.print(f"stopped; go on with: landcover train {arguments.config} --out {arguments.out} --resume")
+        run = arguments.out
+        console.print(f"stopped; go on with: landcover train {run}/config.yaml --out {run} --resume", soft_wrap=True)
         return 130
     console.print(f"wrote {result.checkpoint}; next: landcover export {result.checkpoint} --name NAME --out NAME.onnx")
     return 0

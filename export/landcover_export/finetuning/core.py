@@ -126,5 +126,6 @@ def train_config(parent: Checkpoint, config: FinetuneConfig) -> TrainConfig:
         ema_decay=config.ema_decay,
         augmentation=config.augmentation,
         threads=config.threads,
+        devices=1,  # Lightning starts this very command again for each further GPU, which in a trainer is the trainer
         seed=config.seed,
     )

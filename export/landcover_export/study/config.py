@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from landcover.errors import InvalidConfiguration
 
@@ -28,9 +28,9 @@ class StudyConfig(BaseModel):
     """Side of what is annotated at once."""
     spread: Annotated[float, Field(ge=0)] = 2.0
     """Of the review queue, in windows."""
-    budgets: tuple[float, ...] = (0.005, 0.02, 0.05)
-    """Annotated shares of the new group's labelled ground."""
-    seeds: tuple[int, ...] = (1, 2, 3)
+    budgets: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)] = (0.005, 0.02, 0.05)
+    """Annotated shares of the new group's labelled ground, growing."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1, 2, 3)
     base_steps: Annotated[int, Field(ge=1)] = 400
     round_steps: Annotated[int, Field(ge=1)] = 60
     full_steps: Annotated[int, Field(ge=1)] = 180
@@ -43,6 +43,15 @@ class StudyConfig(BaseModel):
     decoder_channels: tuple[int, ...] = (64, 48, 32, 24, 16)
     ablation: bool = True
     """Also the ablations: start, scale, architecture, and other choices of windows."""
+
+    @model_validator(mode="after")
+    def _scenes_have_one_role(self) -> StudyConfig:
+        scenes = [*self.base_scenes, self.annotated_scene, *self.test_scenes]
+        if len(set(scenes)) != len(scenes):
+            raise ValueError("a scene is named twice: what is learnt from, annotated and measured on must differ")
+        if sorted(set(self.budgets)) != list(self.budgets):
+            raise ValueError("the budgets must grow")
+        return self
 
 
 def read_study(path: Path | None) -> StudyConfig:

@@ -94,7 +94,7 @@ def markdown(rows: Sequence[Row]) -> str:
         recovered = "–"
         if base and full and row.name.startswith("base-"):
             gap = full.mean("mIoU") - base.mean("mIoU")
-            recovered = f"{(row.mean('mIoU') - base.mean('mIoU')) / gap:.0%}"
+            recovered = f"{(row.mean('mIoU') - base.mean('mIoU')) / gap:.0%}" if gap > 0 else "–"
         cells = [_with_interval(row, figure) for figure in FIGURES]
         lines.append(
             f"| {row.name} | {len(row.seeds)} | {row.labelled_px * HECTARES_PER_PX:.0f} | {row.polygons:.0f} | "

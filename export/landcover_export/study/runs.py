@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from landcover.classes import OPENEARTHMAP
+from landcover.errors import InvalidConfiguration
 from landcover_export.atomic import atomic_path
 from landcover_export.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from landcover_export.evaluation.evaluate import evaluate_images
@@ -281,6 +282,7 @@ def run_all(config: StudyConfig, data: Path, out: Path, jobs: int, done: Any) ->
     from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
     from multiprocessing import get_context
 
+    _bind(config, out)
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     waiting = [run for run in plan(config) if not result_path(out, run.name).is_file()]
@@ -296,6 +298,20 @@ def run_all(config: StudyConfig, data: Path, out: Path, jobs: int, done: Any) ->
                 future.result()
                 ready.add(running[future].name)
                 done(running.pop(future).name)
+
+
+def _bind(config: StudyConfig, out: Path) -> None:
+    """Refuse to mix two studies in one folder: a run's name does not tell how long it was trained.
+
+    Raises:
+        InvalidConfiguration: the folder holds another study.
+    """
+    path = out / "study.json"
+    text = config.model_dump_json(indent=1)
+    if path.is_file() and path.read_text(encoding="utf-8") != text:
+        raise InvalidConfiguration(f"{out} holds a study with another configuration; choose another --out.")
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _startable(waiting: Sequence[Run], ready: set[str]) -> list[Run]:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from landcover_export.labelled import LabelledImage, find_pairs
+from landcover_export.labelled import DataError, LabelledImage, find_pairs
 
 ByteArray = npt.NDArray[np.uint8]
 
@@ -26,8 +26,14 @@ MIN_INLIERS = 50
 
 
 def stitch(root: Path, scene: str) -> LabelledImage:
-    """A scene from its nine parts, `scene_001` … `scene_009` row by row, cut to the smallest part's size."""
+    """A scene from its nine parts, `scene_001` … `scene_009` row by row, cut to the smallest part's size.
+
+    Raises:
+        DataError: there are not nine, or one cannot be read.
+    """
     parts = [pair.read() for pair in find_pairs(root, groups=[scene])]
+    if len(parts) != 9:
+        raise DataError(f"{root / scene} holds {len(parts)} parts; a scene is stitched from nine.")
     height = min(part.label.shape[0] for part in parts)
     width = min(part.label.shape[1] for part in parts)
     images = [part.image[:height, :width] for part in parts]

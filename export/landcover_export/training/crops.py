@@ -88,6 +88,12 @@ class Pool:
     """Image pixels per crop pixel, drawn log-uniformly between."""
     share: float
     """Crops from here, relative to other pools."""
+    zooms: Sequence[tuple[float, float]] | None = None
+    """Of each image, where they differ in ground sample distance; None takes `zoom` for all."""
+
+    def zoom_of(self, number: int) -> tuple[float, float]:
+        """The zoom of one image, by its place in `images`."""
+        return self.zoom if self.zooms is None else self.zooms[number]
 
 
 class RandomCrops(Dataset[tuple[Tensor, Tensor]]):
@@ -134,8 +140,9 @@ class RandomCrops(Dataset[tuple[Tensor, Tensor]]):
     def _crop(self, rng: np.random.Generator) -> tuple[ByteArray, ByteArray]:
         chosen = int(np.searchsorted(self._shares, rng.random(), side="right"))
         pool = self._pools[chosen]
-        source = pool.images[int(np.searchsorted(self._areas[chosen], rng.random(), side="right"))]
-        low, high = np.log(pool.zoom)
+        number = int(np.searchsorted(self._areas[chosen], rng.random(), side="right"))
+        source = pool.images[number]
+        low, high = np.log(pool.zoom_of(number))
         side = round(self._side_px * float(np.exp(rng.uniform(low, high))))
         side = min(side, source.height_px, source.width_px)
         row, col = int(rng.integers(source.height_px - side + 1)), int(rng.integers(source.width_px - side + 1))
@@ -144,14 +151,18 @@ class RandomCrops(Dataset[tuple[Tensor, Tensor]]):
 
 
 class FixedCrops(Dataset[tuple[Tensor, Tensor]]):
-    """Windows for a look after each epoch: `count` of those that tile the images, evenly spread, never varied."""
+    """Windows for a look after each epoch: `count` of those that tile the images, evenly spread, never varied.
+
+    Windows without a label are passed over; what is held out has some.
+    """
 
     def __init__(self, pools: Sequence[Pool], *, side_px: int, count: int, channel_values: Sequence[int]) -> None:
         places = [
             (image, row, col, side)
             for pool in pools
-            for image in pool.images
-            for row, col, side in _tiling(image, round(side_px * float(np.sqrt(pool.zoom[0] * pool.zoom[1]))))
+            for number, image in enumerate(pool.images)
+            for row, col, side in _tiling(image, round(side_px * float(np.sqrt(np.prod(pool.zoom_of(number))))))
+            if image.read_window(row, col, side, side).label.any()
         ]
         at = np.linspace(0, len(places) - 1, min(count, len(places))).round().astype(int)
         self._places = [places[i] for i in at]

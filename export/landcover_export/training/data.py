@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,15 +52,17 @@ def load_data(config: TrainConfig, console: Console) -> TrainingData:
     held_out: list[LabelledPair | LabelledImage] = []
     sentences: list[str] = []
     measured_on: list[str] = []
+    learnt: set[str] = set()
+    kept: set[str] = set()
     shares = np.zeros(256)
     for source in config.data:
         loaded = (
             _load_drawn(source, console) if isinstance(source, DrawnSource) else _load_labelled(source, config, console)
         )
-        zoom = source.zoom or _zoom_from_gsd(config, loaded.gsd_m, loaded.name)
-        train.append(Pool(images=loaded.train, zoom=zoom, share=source.share))
+        train.append(_pool(source, config, loaded.train, loaded.train_gsd_m, loaded.name))
         if loaded.validation:
-            validation.append(Pool(images=loaded.validation, zoom=zoom, share=1.0))
+            pool = _pool(source, config, loaded.validation, loaded.validation_gsd_m, loaded.name)
+            validation.append(dataclasses.replace(pool, share=1.0))
             held_out += loaded.held_out
             measured_on.append(loaded.validation_name)
         labelled = loaded.counts[1:].sum()
@@ -67,6 +70,10 @@ def load_data(config: TrainConfig, console: Console) -> TrainingData:
             raise DataError(f"Not one pixel of {loaded.name} is labelled; its labels hold only 0.")
         shares[1:] += source.share * loaded.counts[1:] / labelled
         sentences.append(loaded.sentence)
+        learnt |= loaded.learnt
+        kept |= loaded.kept
+    if both := sorted(learnt & kept):
+        raise InvalidConfiguration(f"{both[0]} is both learnt from and measured on; take it out of one of the lists.")
     return TrainingData(
         train=tuple(train),
         validation=tuple(validation),
@@ -84,28 +91,32 @@ class _Loaded:
     validation: Sequence[Croppable]
     held_out: Sequence[LabelledPair | LabelledImage]
     counts: npt.NDArray[np.int64]
-    gsd_m: float | None
+    train_gsd_m: Sequence[float | None]
+    validation_gsd_m: Sequence[float | None]
+    learnt: frozenset[str]
+    """Names, unique over all sources, of what is learnt from."""
+    kept: frozenset[str]
+    """And of what is held out."""
     sentence: str
     validation_name: str
 
 
 def _load_labelled(source: LabelledSource, config: TrainConfig, console: Console) -> _Loaded:
     values = [each.value for each in config.classes]
-    held_out = _find(source, source.validate_on).pairs if source.validate_on is not None else ()
+    validation = LabelledSet(pairs=()) if source.validate_on is None else _find(source, source.validate_on)
+    held_out = validation.pairs
     found = _find(source, source.train)
-    if found.missing:
-        console.print(
-            f"{len(found.missing)} of {len(found.missing) + len(found.pairs)} images of {source.train} are not in "
-            f"{source.root} and are left out ({', '.join(found.missing[:3])}, …); "
-            "OpenEarthMap's xBD part is fetched apart."
-        )
-    kept = {pair.image_path for pair in held_out}
+    for which, each in ((source.train, found), (source.validate_on, validation)):
+        if each.missing:
+            console.print(
+                f"{len(each.missing)} of {len(each.missing) + len(each.pairs)} images of {which} are not in "
+                f"{source.root} and are left out ({', '.join(each.missing[:3])}, …); "
+                "OpenEarthMap's xBD part is fetched apart."
+            )
+    pairs = found.pairs
     if source.train is None:
-        pairs = tuple(pair for pair in found.pairs if pair.image_path not in kept)
-    elif both := [pair.image_path for pair in found.pairs if pair.image_path in kept]:
-        raise InvalidConfiguration(f"{both[0]} is both learnt from and measured on; take it out of one of the lists.")
-    else:
-        pairs = found.pairs
+        kept = {pair.image_path for pair in held_out}
+        pairs = tuple(pair for pair in pairs if pair.image_path not in kept)
     if not pairs:
         raise DataError(f"All images of {source.root} are held out; none is left to learn from.")
     with Progress(console=console, transient=True) as progress:
@@ -121,31 +132,38 @@ def _load_labelled(source: LabelledSource, config: TrainConfig, console: Console
             raise DataError(f"Not one pixel of what is held out in {source.root} is labelled.")
     groups = sorted({pair.group for pair in pairs})
     listed = ", ".join(groups[:12]) + (f" and {len(groups) - 12} more" if len(groups) > 12 else "")
-    known = [pair.gsd_m for pair in pairs if pair.gsd_m]
+    held = (
+        f"{len(held_out)} images of {source.validate_on.name}"
+        if isinstance(source.validate_on, Path)
+        else ", ".join(sorted({pair.group for pair in held_out}))
+    )
     return _Loaded(
         name=str(source.root),
         train=in_memory(pairs),
         validation=in_memory(held_out),
         held_out=held_out,
         counts=counts,
-        gsd_m=float(np.median(known)) if known else None,
+        train_gsd_m=[pair.gsd_m for pair in pairs],
+        validation_gsd_m=[pair.gsd_m for pair in held_out],
+        learnt=frozenset(str(pair.image_path.resolve()) for pair in pairs),
+        kept=frozenset(str(pair.image_path.resolve()) for pair in held_out),
         sentence=f"{source.root.name}: {len(pairs)} images{f' of {listed}' if listed else ''}",
-        validation_name=f"{source.root.name}: {', '.join(sorted({pair.group for pair in held_out}))}",
+        validation_name=f"{source.root.name}: {held}",
     )
 
 
 def _find(source: LabelledSource, which: Path | tuple[str, ...] | None) -> LabelledSet:
     split = groups = None
     if isinstance(which, Path):
-        split = which if which.is_file() else source.root / which
+        split = source.root / which if (source.root / which).is_file() else which
     else:
         groups = which
     return find_set(source.root, groups=groups, split=split, classes=source.classes, gsd_m=source.gsd_m)
 
 
 def _load_drawn(source: DrawnSource, console: Console) -> _Loaded:
-    if DEMO_SEED in source.seeds or set(source.validate_seeds) & set(source.seeds):
-        raise InvalidConfiguration("The seeds of the demonstration and of the evaluation must not be trained on.")
+    if DEMO_SEED in source.seeds:
+        raise InvalidConfiguration(f"Seed {DEMO_SEED} is the demonstration's and must not be trained on.")
     with Progress(console=console, transient=True) as progress:
         drawing = progress.add_task("drawing scenes", total=len(source.seeds))
         drawn = [
@@ -160,7 +178,10 @@ def _load_drawn(source: DrawnSource, console: Console) -> _Loaded:
         validation=[InMemory(each) for each in unseen],
         held_out=unseen,
         counts=counts,
-        gsd_m=DRAWN_GSD_M,
+        train_gsd_m=[DRAWN_GSD_M] * len(drawn),
+        validation_gsd_m=[DRAWN_GSD_M] * len(unseen),
+        learnt=frozenset(f"the drawn scene {seed}" for seed in source.seeds),
+        kept=frozenset(f"the drawn scene {seed}" for seed in source.validate_seeds),
         sentence=f"{len(drawn)} scenes drawn by landcover-tiles (seeds {source.seeds[0]} to {source.seeds[-1]}, 0.5 m)",
         validation_name=f"drawn scenes {', '.join(map(str, source.validate_seeds))}",
     )
@@ -183,6 +204,20 @@ def class_weights(shares: npt.NDArray[np.float64], values: Sequence[int]) -> npt
     share = shares[list(values)]
     weight = np.clip(1 / np.sqrt(np.maximum(share, 1e-4) * len(values)), 0.5, 3)
     return np.asarray(weight / (weight * share).sum() * share.sum(), dtype=np.float32)
+
+
+def _pool(
+    source: LabelledSource | DrawnSource,
+    config: TrainConfig,
+    images: Sequence[Croppable],
+    gsds_m: Sequence[float | None],
+    name: str,
+) -> Pool:
+    """Images of one source, each cut at the trained ground sample distance unless the source says how."""
+    if source.zoom is not None:
+        return Pool(images=images, zoom=source.zoom, share=source.share)
+    zooms = [_zoom_from_gsd(config, gsd_m, name) for gsd_m in gsds_m]
+    return Pool(images=images, zoom=zooms[0], zooms=zooms, share=source.share)
 
 
 def _zoom_from_gsd(config: TrainConfig, gsd_m: float | None, name: str) -> Zoom:

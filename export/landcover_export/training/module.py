@@ -45,9 +45,14 @@ class SegmentationModule(LightningModule):
         logits: Tensor = self.fused.network(pixels)
         return logits
 
-    def on_train_epoch_start(self) -> None:
-        """Draw the same random numbers after a restart as without one."""
-        torch.manual_seed(self.config.seed * 1_000_003 + self.current_epoch)
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Draw the same random numbers in an epoch after a restart as without one.
+
+        At the first batch and not at the epoch's start: in between a loader draws from the same generator, though
+        not in the first epoch after a restart.
+        """
+        if batch_idx == 0:
+            torch.manual_seed(self.config.seed * 1_000_003 + self.current_epoch)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """The loss of one batch.
@@ -65,8 +70,9 @@ class SegmentationModule(LightningModule):
         )
         if not math.isfinite(float(loss.detach())):
             raise TrainingDiverged(
-                f"The loss is {float(loss.detach())} at step {self.global_step}; resume with a lower learning_rate "
-                f"(it is {self.config.learning_rate:g}), or with precision=32."
+                f"The loss is {float(loss.detach())} at step {self.global_step}; begin again in another --out with a "
+                f"learning_rate below {self.config.learning_rate:g} or precision=32 (weights= takes a checkpoint of "
+                "this run)."
             )
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(image))
         return loss

@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 import math
 import os
+import pickle
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from torch.utils.data import DataLoader
 
 from landcover.contract import Metrics
 from landcover.errors import InvalidConfiguration
-from landcover_export.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from landcover.grid import choose_decimation
+from landcover_export.atomic import atomic_path
+from landcover_export.checkpoints import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from landcover_export.evaluation.evaluate import evaluate_images
 from landcover_export.evaluation.metrics import Accuracy
 from landcover_export.evaluation.models import BlockModel, torch_runner
@@ -42,6 +45,7 @@ from landcover_export.training.pictures import draw_curves, draw_predictions
 
 make_torchvision_importable()
 
+from lightning.fabric.plugins import TorchCheckpointIO  # noqa: E402
 from lightning.pytorch import LightningDataModule, Trainer  # noqa: E402
 from lightning.pytorch.callbacks import (  # noqa: E402
     Callback,
@@ -54,6 +58,9 @@ from lightning.pytorch.callbacks import (  # noqa: E402
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger  # noqa: E402
 
 LAST = Path("checkpoints") / "last.ckpt"
+BEST = Path("checkpoints") / "best.ckpt"
+OF_THE_MACHINE = {"devices", "loaders", "threads"}
+"""Keys that may differ when a run is resumed: it may go on elsewhere."""
 MODEL = "model.pt"
 
 
@@ -82,23 +89,24 @@ def train(config: TrainConfig, out: Path, console: Console, *, resume: bool = Fa
     network = build_network(config.network)
     if last is None:
         load_start(network, config.network, config.weights)
+    inherited = None if data.held_out else _metrics_of_start(config, console)
     fitted = fit(network, config, data, out, last)
     path = out / MODEL
     if not _is_first_process():
         return TrainResult(checkpoint=path, epochs=fitted, metrics=None)
     console.print(f"trained for {fitted} epochs")
-    metrics = measure(network, config, data, console) if data.held_out else _metrics_of_start(config, console)
-    save_checkpoint(
-        Checkpoint(
-            config=config.network,
-            classes=config.classes,
-            network=network,
-            training_data=(*data.sources, f"start: {config.weights}"),
-            gsd=config.gsd,
-            metrics=metrics,
-        ),
-        path,
+    checkpoint = Checkpoint(
+        config=config.network,
+        classes=config.classes,
+        network=network,
+        training_data=(*data.sources, f"start: {config.weights}"),
+        gsd=config.gsd,
+        metrics=inherited,
     )
+    save_checkpoint(checkpoint, path)  # before anything else can fail
+    metrics = measure(network, config, data, console) if data.held_out else inherited
+    network.cpu()
+    save_checkpoint(replace(checkpoint, metrics=metrics), path)
     draw_predictions(_block_model(network, config), data.held_out, config.classes, out / "predictions.png")
     return TrainResult(checkpoint=path, epochs=fitted, metrics=metrics)
 
@@ -120,30 +128,57 @@ def fit(
     network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     values = config.network.channel_values
     weights = np.ones(len(values), np.float32) if config.class_balance == "none" else class_weights(data.shares, values)
-    trainer, best = _trainer(config, out, validates=bool(data.validation))
+    trainer = _trainer(config, out, validates=bool(data.validation))
     trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
     steps = math.ceil(config.steps_per_epoch / config.accumulate / trainer.world_size) * config.epochs
     module = SegmentationModule(network, config, torch.from_numpy(weights), steps)
-    with _quiet_lightning():
-        try:
-            trainer.fit(module, datamodule=_Crops(config, data), ckpt_path=last, weights_only=True)
-        except SystemExit as stop:  # Lightning's answer to SIGINT and SIGTERM
-            raise KeyboardInterrupt from stop
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    chosen = best.best_model_path or best.last_model_path
-    if chosen:
-        module.load_state_dict(torch.load(chosen, map_location="cpu", weights_only=True)["state_dict"])
-    draw_curves(out / "metrics.csv", out / "curves.png")
+    before = None if last is None else _load_last(last)
+    epochs = 0 if before is None else int(before["epoch"]) + 1
+    if before is None or not _has_stopped(before, config):
+        with _quiet_lightning():
+            try:
+                trainer.fit(module, datamodule=_Crops(config, data), ckpt_path=last, weights_only=True)
+            except SystemExit as stop:  # Lightning's answer to SIGINT and SIGTERM
+                raise KeyboardInterrupt from stop
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        epochs = int(trainer.current_epoch)
+    chosen = out / (BEST if data.validation else LAST)
+    module.load_state_dict(torch.load(chosen, map_location="cpu", weights_only=True)["state_dict"])
+    if _is_first_process():
+        draw_curves(out / "metrics.csv", out / "curves.png")
     network.cpu().eval()
-    return int(trainer.current_epoch)
+    return epochs
+
+
+def _load_last(path: Path) -> dict[str, Any]:
+    """The checkpoint to go on from.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    try:
+        document: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is damaged; remove it to begin anew, or choose another --out.") from error
+    return document
+
+
+def _has_stopped(checkpoint: dict[str, Any], config: TrainConfig) -> bool:
+    """Whether training had stopped early when the process ended: Lightning would go on."""
+    states = [state for key, state in checkpoint["callbacks"].items() if key.startswith("EarlyStopping")]
+    return any(int(state["wait_count"]) >= config.patience for state in states)
 
 
 def measure(network: nn.Module, config: TrainConfig, data: TrainingData, console: Console) -> Metrics:
     """Accuracy on the held-out images, mapped block by block as in serving."""
     model = _block_model(network, config)
-    images = (each.read() if isinstance(each, LabelledPair) else each for each in data.held_out)
-    accuracy = Accuracy(confusion=evaluate_images(model, images))
+    confusion = np.zeros((len(config.classes), len(config.classes)), np.int64)
+    for each in data.held_out:
+        image = each.read() if isinstance(each, LabelledPair) else each
+        decimation = choose_decimation(image.gsd_m, config.gsd) if image.gsd_m else None
+        confusion += evaluate_images(replace(model, scale=1 / (decimation or 1)), [image])
+    accuracy = Accuracy(confusion=confusion)
     console.print(
         f"held out ({data.validation_name}): OA {accuracy.overall:.3f}, AA {accuracy.average:.3f}, "
         f"mIoU {accuracy.mean_iou:.3f}"
@@ -154,7 +189,10 @@ def measure(network: nn.Module, config: TrainConfig, data: TrainingData, console
 def _metrics_of_start(config: TrainConfig, console: Console) -> Metrics | None:
     """What the model it was trained on from was measured at, said as such; None if it is not known."""
     start = Path(config.weights)
-    metrics = load_checkpoint(start, config.network).metrics if start.is_file() else None
+    try:
+        metrics = load_checkpoint(start, config.network).metrics if start.is_file() else None
+    except CheckpointError:  # an encoder's weights are a start without figures; anything else was refused already
+        metrics = None
     if metrics is None:
         console.print("nothing was held out: the model carries no figures; measure it with `landcover evaluate`")
         return None
@@ -209,30 +247,30 @@ class _Crops(LightningDataModule):
         cpus = len(os.sched_getaffinity(0))
         asked = self._config.loaders
         workers = asked if isinstance(asked, int) else (0 if cpus <= 2 else min(12, cpus - 1))
-        return DataLoader(crops, self._config.batch, num_workers=workers, pin_memory=torch.cuda.is_available())
+        # drop_last: several GPUs may share an epoch unevenly, and batch normalisation needs more than one crop
+        last = isinstance(crops, RandomCrops)
+        pinned = torch.cuda.is_available()
+        return DataLoader(crops, self._config.batch, num_workers=workers, pin_memory=pinned, drop_last=last)
 
 
-def _trainer(config: TrainConfig, out: Path, *, validates: bool) -> tuple[Trainer, ModelCheckpoint]:
-    best = ModelCheckpoint(
-        dirpath=out / "checkpoints",
-        filename="best",
-        monitor=MONITORED if validates else None,
-        mode="max",
-        save_top_k=1 if validates else 0,
-        save_last=True,
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-    )
-    callbacks: list[Callback] = [best, LearningRateMonitor("step")]
+def _trainer(config: TrainConfig, out: Path, *, validates: bool) -> Trainer:
+    where: dict[str, Any] = {
+        "dirpath": out / "checkpoints",
+        "enable_version_counter": False,
+        "save_on_train_epoch_end": True,
+    }
+    callbacks: list[Callback] = [LearningRateMonitor("step")]
     if config.ema_decay:
         callbacks.append(EMAWeightAveraging(decay=config.ema_decay))
     if validates:
         callbacks.append(EarlyStopping(MONITORED, patience=config.patience, mode="max"))
+        callbacks.append(ModelCheckpoint(filename=BEST.stem, monitor=MONITORED, mode="max", **where))
+    callbacks.append(ModelCheckpoint(filename=LAST.stem, **where))  # every epoch; after the best, whose state it keeps
     progress = os.environ.get("LANDCOVER_LOG_LEVEL", "INFO") != "ERROR"
     if progress:
         callbacks.append(RichProgressBar())
     gpu = torch.cuda.is_available()
-    trainer = Trainer(
+    return Trainer(
         accelerator="gpu" if gpu else "cpu",
         devices=config.devices if gpu else 1,
         precision=_precision(config),
@@ -250,8 +288,16 @@ def _trainer(config: TrainConfig, out: Path, *, validates: bool) -> tuple[Traine
         enable_model_summary=False,
         enable_progress_bar=progress,
         default_root_dir=out,
+        plugins=[_WholeFiles()],
     )
-    return trainer, best
+
+
+class _WholeFiles(TorchCheckpointIO):
+    """Checkpoints appear whole or not at all: Lightning's own way copies over the last one on some file systems."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        with atomic_path(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
 
 
 def _precision(config: TrainConfig) -> Any:
@@ -282,7 +328,8 @@ def _open_folder(config: TrainConfig, out: Path, *, resume: bool) -> Path | None
     import yaml
 
     before = parse_config(yaml.safe_load(described.read_text(encoding="utf-8")), str(described))
-    if changed := sorted(key for key in type(config).model_fields if getattr(config, key) != getattr(before, key)):
+    keys = sorted(set(type(config).model_fields) - OF_THE_MACHINE)
+    if changed := [key for key in keys if getattr(config, key) != getattr(before, key)]:
         raise InvalidConfiguration(
             f"{out} was begun with another {', '.join(changed)}; resume with {described}, or choose another --out."
         )
@@ -290,7 +337,8 @@ def _open_folder(config: TrainConfig, out: Path, *, resume: bool) -> Path | None
 
 
 def _block_model(network: nn.Module, config: TrainConfig) -> BlockModel:
-    return BlockModel(run=torch_runner(FusedSegmentation(network, config.network)), classes=config.classes)
+    fused = FusedSegmentation(network, config.network).to("cuda" if torch.cuda.is_available() else "cpu")
+    return BlockModel(run=torch_runner(fused), classes=config.classes)
 
 
 @contextmanager
