@@ -51,6 +51,6 @@ def _run(arguments: argparse.Namespace) -> int:
     missing = sum(not result_path(arguments.out, run.name).is_file() for run in runs)
     if missing == len(runs):
         raise InvalidConfiguration(f"There is no result in {arguments.out}; run the study without --report first.")
-    console.print(write_report(config, arguments.out), markup=False, highlight=False)
+    console.print(write_report(config, arguments.out), markup=False, highlight=False, soft_wrap=True)
     console.print(f"{len(runs) - missing} of {len(runs)} runs; table and plot: {arguments.out}/results.md, results.png")
     return 0

@@ -121,9 +121,8 @@ def comparisons(rows: Sequence[Row], config: StudyConfig) -> str:
         for budget in config.budgets:
             for figure in FIGURES:
                 if found := paired(rows, f"base-worst-{budget:g}", second.format(budget), figure):
-                    lines.append(
-                        f"- {title} at {budget:.1%}, {figure}: {100 * found[0]:+.1f} ± {100 * found[1]:.1f} points"
-                    )
+                    width = "(one seed)" if math.isnan(found[1]) else f"± {100 * found[1]:.1f}"
+                    lines.append(f"- {title} at {budget:.1%}, {figure}: {100 * found[0]:+.1f} {width} points")
     return "\n".join(lines) + "\n"
 
 
