@@ -8,7 +8,7 @@ from shapely import box
 
 from landcover.classes import OPENEARTHMAP, LandCoverClass
 from landcover_export.checkpoints import Checkpoint, CheckpointError
-from landcover_export.finetuning.core import FinetuneConfig, _train_config
+from landcover_export.finetuning.core import FinetuneConfig, train_config
 from landcover_export.finetuning.growth import grow, new_classes
 from landcover_export.fused import FusedSegmentation
 from landcover_export.labelled import DataError
@@ -63,7 +63,7 @@ def test_without_new_classes_the_parent_is_returned() -> None:
 
 
 def test_a_grown_network_can_be_trained(tmp_path: object) -> None:
-    config = _train_config(grow(parent(), (SOLAR,)), FinetuneConfig())
+    config = train_config(grow(parent(), (SOLAR,)), FinetuneConfig())
     assert config.classes[-1] == SOLAR and config.network.channel_values[-1] == 9
 
 
