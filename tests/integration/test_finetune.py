@@ -92,7 +92,8 @@ def test_honest_annotations_are_learnt_and_the_model_is_promoted(stage: Stage, t
     database = f"sqlite:///{tmp_path / 'annotations.sqlite'}"
     with AnnotationStore(database) as store:
         store.add_many(stage.annotations)
-    words = arguments(stage, out, None, "--database", database, "--epochs", "2", "--steps", "25", "--bound", "0.1")
+    words = arguments(stage, out, None, "--database", database, "--epochs", "3", "--steps", "60", "--ema", "0.9")
+    words += ["--bound", "0.1"]
     assert main([*words, "--promote-to", str(served), "--name", "child"]) == 0
 
     verdict = json.loads((out / "verdict.json").read_text())

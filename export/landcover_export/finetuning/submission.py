@@ -90,7 +90,7 @@ def _desk() -> Iterator[JobDesk]:
 def _print(records: Sequence[JobRecord], console: Console) -> None:
     table = Table()
     for name in ("job", "status"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for name in ("progress", "attempts"):
         table.add_column(name, justify="right")
     for name in ("updated", "trainer", "folder"):
