@@ -20,10 +20,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
+from landcover.atomic import atomic_path
 from landcover.classes import LandCoverClass
 from landcover.contract import GsdRange, Metrics, read_model
 from landcover.errors import LandcoverError
-from landcover_export.atomic import atomic_path
 from landcover_export.networks import NetworkConfig, build_network, classes_of
 
 NETWORK_KEY = "landcover_network"

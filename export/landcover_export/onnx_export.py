@@ -24,10 +24,10 @@ import torch
 from rasterio.errors import RasterioError
 from torch import nn
 
+from landcover.atomic import atomic_path
 from landcover.contract import Contract, read_model
 from landcover.demo import DEMO_SEED, draw
 from landcover.errors import InvalidConfiguration, LandcoverError
-from landcover_export.atomic import atomic_path
 from landcover_export.checkpoints import NETWORK_KEY, tensors_of_onnx
 from landcover_export.fused import FusedSegmentation
 from landcover_export.networks import NetworkConfig

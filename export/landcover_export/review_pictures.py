@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from landcover.atomic import atomic_path
 from landcover.classes import LandCoverClass, palette
 from landcover.review import ByteArray
-from landcover_export.atomic import atomic_path
 
 PANEL_PX = 384
 """Side of the longer edge of each panel: small windows are enlarged, pixel by pixel."""

@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from landcover.atomic import atomic_path
 from landcover.catalog import demo_model_path
 from landcover.contract import read_model
 from landcover.demo import draw
 from landcover.review import FloatArray, Measure
 from landcover.review_survey import DEFAULT_MIN_MAPPED
-from landcover_export.atomic import atomic_path
 from landcover_export.evaluation.models import BlockModel, load_model
 from landcover_export.labelled import LabelledImage, find_pairs
 from landcover_export.review_quality import LabelledMap, Quality, found_curve, rank_windows, review_quality

@@ -107,7 +107,7 @@ def _run(arguments: argparse.Namespace) -> int:
             _fetch_pictures(document, arguments.pictures, console)
     _print(document, console)
     if arguments.out:
-        from landcover_export.atomic import atomic_path
+        from landcover.atomic import atomic_path
 
         with atomic_path(arguments.out) as temporary:
             temporary.write_text(json.dumps(document, allow_nan=False), encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from landcover_export.atomic import atomic_path
+from landcover.atomic import atomic_path
 from landcover_export.evaluation.bootstrap import FEW_WINDOWS
 from landcover_export.evaluation.document import Figure, ModelFigures, Report
 from landcover_export.evaluation.gallery import Gallery

@@ -10,9 +10,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from landcover import __version__
+from landcover.atomic import atomic_path
 from landcover.contract import Interval, Metrics, digest_of
 from landcover.review import errors_found
-from landcover_export.atomic import atomic_path
 from landcover_export.evaluation import metrics
 from landcover_export.evaluation.bootstrap import LEVEL, Estimate, intervals, paired_difference
 from landcover_export.evaluation.document import (

@@ -8,8 +8,8 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from landcover.atomic import atomic_path
 from landcover.errors import InvalidConfiguration
-from landcover_export.atomic import atomic_path
 from landcover_export.finetuning.core import FinetuneConfig
 from landcover_export.finetuning.gate import DEFAULT_BOUND
 

@@ -21,9 +21,9 @@ from rich.console import Console
 
 from landcover.annotations import Annotation, read_features
 from landcover.annotations.files import write_geojson
+from landcover.atomic import atomic_path
 from landcover.contract import Contract, digest_of
 from landcover.errors import Conflict, InvalidConfiguration
-from landcover_export.atomic import atomic_path
 from landcover_export.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from landcover_export.finetuning.compare import Comparison, compare
 from landcover_export.finetuning.config import CONFIG, SNAPSHOT, RoundConfig, read_round, write_config

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from landcover.atomic import atomic_path
 from landcover.classes import OPENEARTHMAP
 from landcover.errors import InvalidConfiguration
-from landcover_export.atomic import atomic_path
 from landcover_export.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from landcover_export.evaluation.evaluate import evaluate_images
 from landcover_export.evaluation.models import BlockModel, torch_runner

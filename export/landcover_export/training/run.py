@@ -24,10 +24,10 @@ from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader
 
+from landcover.atomic import atomic_path
 from landcover.contract import Metrics
 from landcover.errors import InvalidConfiguration
 from landcover.grid import choose_decimation
-from landcover_export.atomic import atomic_path
 from landcover_export.checkpoints import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from landcover_export.evaluation.evaluate import evaluate_images
 from landcover_export.evaluation.metrics import Accuracy
