@@ -181,6 +181,20 @@ def start_cache(service: LocalService, folder: Path, maxmemory: str = "1gb") -> 
     return start_valkey(service, "cache", folder / "cache", options)
 
 
+def start_landcover(
+    service: LocalService, env: Mapping[str, str], *, workers: int = 1, host: str = "127.0.0.1", port: int
+) -> str:
+    """Start workers and an API beside the broker and the cache that `env` names; returns the API's address.
+
+    Whether they are ready is for `is_ready` to say.
+    """
+    for number in range(workers):
+        service.add(f"worker {number + 1}", landcover_command("worker"), env)
+    service.add("API", landcover_command("api", "--host", host, "--port", str(port)), env)
+    here = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    return f"http://{f'[{here}]' if ':' in here else here}:{port}"
+
+
 def landcover_command(*arguments: str) -> list[str]:
     """This program with other arguments, by the same interpreter."""
     return [sys.executable, "-m", "landcover", *arguments]
@@ -220,6 +234,12 @@ def readiness(address: str) -> dict[str, Any]:
             return document
     except (urllib.error.URLError, OSError, ValueError):
         return {}
+
+
+def is_ready(address: str, *, workers: int = 1) -> bool:
+    """Whether the API at `address` and so many workers are ready."""
+    answer = readiness(address)
+    return answer.get("status") == "ready" and len(answer["workers"]) >= workers
 
 
 @contextlib.contextmanager

@@ -6,14 +6,11 @@ import argparse
 import io
 import json
 import math
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from landcover.errors import InvalidRequest, Unavailable
+from landcover.errors import InvalidRequest
 from landcover.review import Measure
 from landcover.review_survey import (
     DEFAULT_LIMIT,
@@ -23,13 +20,12 @@ from landcover.review_survey import (
     MAX_LIMIT,
     ReviewRequest,
 )
+from landcover.service_client import DEFAULT_URL, ServiceClient, foreign, scene_path
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-URL = "http://127.0.0.1:8000"
 _IMAGE_SUFFIXES = (".tif", ".tiff")
-_ANSWER_TIMEOUT_S = 300.0
 
 Document = dict[str, Any]
 
@@ -56,7 +52,7 @@ def review(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("scene", help="a scene's id, or an image file (GeoTIFF)")
-    parser.add_argument("--url", default=URL, help="of the service that has the scene (default: %(default)s)")
+    parser.add_argument("--url", default=DEFAULT_URL, help="of the service that has the scene (default: %(default)s)")
     parser.add_argument(
         "--model", help="name or digest of the service's model, or an ONNX file for an image (default: the service's)"
     )
@@ -104,7 +100,7 @@ def _run(arguments: argparse.Namespace) -> int:
     else:
         document = _review_service(arguments)
         if arguments.pictures:
-            _fetch_pictures(document, arguments.pictures, console)
+            _fetch_pictures(document, _client(arguments), arguments.pictures, console)
     _print(document, console)
     if arguments.out:
         from landcover.atomic import atomic_path
@@ -168,43 +164,18 @@ def _review_service(arguments: argparse.Namespace) -> Document:
         "model": arguments.model,
         "against": arguments.against,
     }
-    given = urllib.parse.urlencode({name: value for name, value in query.items() if value is not None})
-    scene = urllib.parse.quote(arguments.scene, safe="")
-    body = _get(f"{arguments.url.rstrip('/')}/scenes/{scene}/landcover/review?{given}")
-    try:
-        document: Document = json.loads(body)
-        document["features"], document["blocks"]["total"]
-    except (ValueError, KeyError, TypeError):
-        raise Unavailable(f"{arguments.url} answers, but not as landcover-tiles does; check --url.") from None
+    answer = _client(arguments).request(f"{scene_path(arguments.scene)}/landcover/review", query=query)
+    document = answer.document()
+    if "features" not in document or "blocks" not in document:
+        raise foreign(answer.server)
     return document
 
 
-def _get(url: str) -> bytes:
-    """What the service answers.
-
-    Raises:
-        InvalidRequest: it refuses, in its own words.
-        Unavailable: it cannot be reached, or cannot answer now.
-    """
-    server = url.partition("/scenes/")[0]
-    try:
-        with urllib.request.urlopen(url, timeout=_ANSWER_TIMEOUT_S) as response:
-            return bytes(response.read())
-    except urllib.error.HTTPError as error:
-        try:
-            detail = str(json.load(error)["detail"])
-        except (ValueError, KeyError, TypeError):
-            detail = f"{server} answers {error.code} {error.reason}; check --url."
-        raise (InvalidRequest if error.code < 500 else Unavailable)(detail) from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise Unavailable(
-            f"No service answers at {server} ({reason}). Start one with `landcover up`, name another with --url, or "
-            "name an image file to map it here."
-        ) from None
+def _client(arguments: argparse.Namespace) -> ServiceClient:
+    return ServiceClient(url=arguments.url, advice=", or name an image file to map it here")
 
 
-def _fetch_pictures(document: Document, folder: Path, console: Console) -> None:
+def _fetch_pictures(document: Document, client: ServiceClient, folder: Path, console: Console) -> None:
     from PIL import Image
     from rich.progress import track
 
@@ -212,7 +183,8 @@ def _fetch_pictures(document: Document, folder: Path, console: Console) -> None:
 
     for feature in track(document["features"], description="pictures", console=console, transient=True):
         links = feature["properties"]["links"]
-        pictures = [Image.open(io.BytesIO(_get(links[name]))) for name in ("imagery", "classes", "confidence")]
+        layers = (client.request(links[name]).content() for name in ("imagery", "classes", "confidence"))
+        pictures = [Image.open(io.BytesIO(layer)) for layer in layers]
         write_picture(folder / picture_name(feature["properties"]), pictures)
 
 

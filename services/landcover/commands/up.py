@@ -105,19 +105,11 @@ def _serve(
         env["LANDCOVER_LOG_LEVEL"] = "INFO" if arguments.verbose else "WARNING"
     if "LANDCOVER_WORKER_CPU_THREADS" not in os.environ and arguments.workers > 1:
         env["LANDCOVER_WORKER_CPU_THREADS"] = str(max(1, (os.cpu_count() or 1) // arguments.workers))
-    for number in range(arguments.workers):
-        service.add(f"worker {number + 1}", local.landcover_command("worker"), env)
-    listen = ["--host", arguments.host, "--port", str(arguments.port)]
-    service.add("API", local.landcover_command("api", *listen), env)
-    here = "127.0.0.1" if arguments.host in ("0.0.0.0", "::") else arguments.host
-    address = f"http://{f'[{here}]' if ':' in here else here}:{arguments.port}"
-
-    def ready() -> bool:
-        answer = local.readiness(address)
-        return stopping() or (answer.get("status") == "ready" and len(answer["workers"]) >= arguments.workers)
-
+    address = local.start_landcover(
+        service, env, workers=arguments.workers, host=arguments.host, port=arguments.port
+    )
     console.print("starting broker, cache, worker and API …")
-    service.wait_until(ready, READY_TIMEOUT_S)
+    service.wait_until(lambda: stopping() or local.is_ready(address, workers=arguments.workers), READY_TIMEOUT_S)
     if not stopping():
         console.print(f"Land cover is served at [bold]{address}[/bold]", soft_wrap=True)
         console.print(f"API: {address}/docs · Ctrl-C stops", soft_wrap=True)
