@@ -6,7 +6,7 @@ import json
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pyproj.exceptions import CRSError
 from shapely.errors import GEOSException
 
 from landcover.annotations.files import Fault, listing, read_geojson
+from landcover.annotations.geometry import Area, reproject
 from landcover.errors import InvalidRequest
 from landcover.geodesy import WGS84
 
@@ -82,6 +83,27 @@ def authority_code(crs: str) -> str | None:
 def is_wgs84(crs: str) -> bool:
     """Whether coordinates of `crs` are GeoJSON's own: longitude and latitude."""
     return bool(CRS.from_user_input(crs).equals(CRS.from_user_input(WGS84), ignore_axis_order=True))
+
+
+def to_wgs84(polygons: Polygons) -> Polygons:
+    """The same in longitude and latitude; heights are dropped, and what cannot be read has no geometry."""
+    if is_wgs84(polygons.crs):
+        return polygons
+    features = [
+        {**each, "geometry": None if shape is None else shapely.geometry.mapping(reproject(shape, polygons.crs, WGS84))}
+        for each in polygons.features
+        for shape in [shape_of(each["geometry"])]
+    ]
+    return replace(polygons, features=features, crs=WGS84)
+
+
+def shape_of(geometry: Mapping[str, Any]) -> Area | None:
+    """A GeoJSON geometry with its coordinates as they are, valid or not; None if it is not well-formed."""
+    try:
+        shape: Area = shapely.geometry.shape(geometry)
+    except (GEOSException, ValueError, TypeError, KeyError, IndexError):
+        return None
+    return shape
 
 
 def _read_geojson(name: str, content: bytes, crs: str | None) -> Polygons:
