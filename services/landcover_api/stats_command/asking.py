@@ -140,14 +140,14 @@ class Inquiry:
             raise foreign(answer.server)
         task = progress.add_task("mapping", total=None)
         try:
-            while (status := answer.document())["status"] in ("accepted", "running"):
+            while (status := answer.document()).get("status") in ("accepted", "running"):
                 blocks = status.get("blocks") or {}
                 progress.update(
                     task, description="mapping blocks", completed=blocks.get("done", 0), total=blocks.get("total")
                 )
                 self._pause(answer.retry_after_s or _RETRY_S)
                 answer = self._request(f"/jobs/{job}")
-            if status["status"] == "dismissed":
+            if status.get("status") == "dismissed":
                 raise Unavailable("The job was dismissed by somebody else; ask again.")
             return self._request(f"/jobs/{job}/results")
         except BaseException:
