@@ -105,9 +105,7 @@ def _serve(
         env["LANDCOVER_LOG_LEVEL"] = "INFO" if arguments.verbose else "WARNING"
     if "LANDCOVER_WORKER_CPU_THREADS" not in os.environ and arguments.workers > 1:
         env["LANDCOVER_WORKER_CPU_THREADS"] = str(max(1, (os.cpu_count() or 1) // arguments.workers))
-    address = local.start_landcover(
-        service, env, workers=arguments.workers, host=arguments.host, port=arguments.port
-    )
+    address = local.start_landcover(service, env, workers=arguments.workers, host=arguments.host, port=arguments.port)
     console.print("starting broker, cache, worker and API …")
     service.wait_until(lambda: stopping() or local.is_ready(address, workers=arguments.workers), READY_TIMEOUT_S)
     if not stopping():
