@@ -75,7 +75,7 @@ class Inquiry:
 
         documents: list[Document | None] = [None] * len(features)
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-        with Progress(*columns, console=console, transient=True) as progress:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             task = progress.add_task("features", total=len(features))
             todo = list(reversed(list(_parts(features))))
             while todo:

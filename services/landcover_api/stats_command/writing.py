@@ -72,7 +72,7 @@ class Writer:
             _to_stdout(_text(self.format, polygons))
         else:
             self._to_file(self.out, polygons)
-            print_summary(polygons.features)
+            print_summary(polygons.features, in_full=0)
             console.print(f"wrote {self.out}", soft_wrap=True, markup=False)
 
     def _to_file(self, out: Path, polygons: Polygons) -> None:
