@@ -154,6 +154,32 @@ def test_refused_features_are_left_out_aloud(fake: FakeService) -> None:
         ask(fake, 3, skip_refused=True)
 
 
+def all_outside(first: float, last: float) -> Callable[[str, str, list[float]], Reply | None]:
+    """Refuse a body of nothing but features from `first` to `last`; beside others, they get zeros."""
+
+    def before(_: str, __: str, xs: list[float]) -> Reply | None:
+        if all(first <= x <= last for x in xs):
+            return 422, {}, {"detail": "The geometry lies outside scene 'a b', whose bounds are …"}
+        documents = [{"x": x, "coverage": 0.0 if first <= x <= last else 1.0} for x in xs]
+        return 200, {}, {"features": [{"properties": {"statistics": each}} for each in documents]}
+
+    return before
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 99), (100, 199), (0, 199), (50, 249), (0, 248)])
+def test_features_outside_the_scene_get_zeros_however_they_are_parted(
+    fake: FakeService, first: float, last: float
+) -> None:
+    fake.before = all_outside(first, last)
+    assert ask(fake, 250)[0] == list(range(250))
+
+
+def test_nothing_but_features_outside_is_refused(fake: FakeService) -> None:
+    fake.before = all_outside(0, 250)
+    with pytest.raises(InvalidRequest, match="lies outside scene 'a b'"):
+        ask(fake, 250, skip_refused=True)
+
+
 def test_a_refusal_of_the_question_is_no_features_fault(fake: FakeService) -> None:
     fake.before = lambda *_: (422, {}, {"detail": "The CRS is odd."})
     with pytest.raises(InvalidRequest, match=r"^The CRS is odd\.$"):
@@ -238,7 +264,8 @@ def test_a_job_is_dismissed_on_ctrl_c(fake: FakeService, monkeypatch: pytest.Mon
 
 
 def test_a_busy_service_is_asked_again_but_not_for_ever(fake: FakeService) -> None:
-    replies: list[Reply | None] = [(503, {"Retry-After": "0"}, {}), (429, {"Retry-After": "0"}, {}), None]
+    busy: Reply = (429, {"Retry-After": "0"}, {})
+    replies: list[Reply | None] = [(503, {"Retry-After": "0"}, {}), *[busy] * 9, None]
     fake.before = lambda *_: replies.pop(0)
     assert ask(fake, 2)[0] == [0, 1]
     fake.before = lambda *_: (503, {}, {"detail": "No worker is there."})

@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ _ATTEMPTS = 5
 _DISMISS_TIMEOUT_S = 5.0
 _BLAMED = re.compile(r"(?:Feature (\d+)|The feature): ")
 """How the service says which feature of a body it refuses, counted from 1."""
+_OUTSIDE = "The geometry lies outside"
+"""How it begins to refuse a body without any feature on the scene; features beside one that is on it get zeros."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,8 @@ class Inquiry:
         self._deadline = deadline
         self._skip_refused = skip_refused
         self._refused: list[str] = []
+        self._companion: _Item | None = None
+        """A feature on the scene, to be sent along with those that are not."""
 
     def ask(self, features: Sequence[Mapping[str, Any]], console: Console) -> list[Document | None]:
         """The statistics of each feature; None where the service refuses it and that is to be skipped.
@@ -77,12 +82,21 @@ class Inquiry:
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             task = progress.add_task("features", total=len(features))
-            todo = list(reversed(list(_parts(features))))
+            todo, outside = deque(_parts(features)), deque[Sequence[_Item]]()
             while todo:
-                part = todo.pop()
-                smaller = self._ask_part(part, documents, progress)
-                todo += reversed(smaller)
+                part = todo.popleft()
+                try:
+                    smaller = self._ask_part(part, documents, progress)
+                except InvalidRequest as error:
+                    if not str(error).startswith(_OUTSIDE) or not (todo or self._companion):
+                        raise
+                    outside.append(part)
+                    continue
+                todo.extendleft(reversed(smaller))
                 progress.advance(task, len(part) - sum(map(len, smaller)))
+            for part in outside:
+                self._ask_beside_companion(part, documents, progress)
+                progress.advance(task, len(part))
         if len(self._refused) == len(features):
             raise InvalidRequest(f"The service refuses every feature. {self._refused[0]}")
         for reason in self._refused:
@@ -113,7 +127,17 @@ class Inquiry:
             return [rest] if rest else []
         for item, document in zip(part, answered, strict=True):
             documents[item.number - 1] = document
+            if self._companion is None and document.get("coverage"):
+                self._companion = item
         return []
+
+    def _ask_beside_companion(
+        self, part: Sequence[_Item], documents: list[Document | None], progress: Progress
+    ) -> None:
+        companions = [self._companion] if self._companion else []
+        answered = self._answered([*companions, *part], progress)[len(companions) :]
+        for item, document in zip(part, answered, strict=True):
+            documents[item.number - 1] = document
 
     def _refuse(self, reason: str) -> None:
         if not self._skip_refused:
@@ -163,19 +187,23 @@ class Inquiry:
         Raises:
             LandcoverError: a refusal, or it stays away.
         """
-        for attempt in range(1, _ATTEMPTS + 1):
+        attempts = 0
+        while True:
+            pause_s = _RETRY_S
             try:
                 answer = self._client.request(path, timeout_s=self._remaining_s(), **how)
             except Unavailable:
-                if attempt == _ATTEMPTS:
+                attempts += 1
+                if attempts == _ATTEMPTS:
                     raise
-                self._pause(_RETRY_S)
-                continue
-            if answer.status not in (429, 503) or attempt == _ATTEMPTS:
-                break
-            self._pause(answer.retry_after_s or _RETRY_S)
-        answer.content()
-        return answer
+            else:
+                attempts += answer.status == 503
+                waits_its_turn = answer.status == 429
+                if not waits_its_turn and (answer.status != 503 or attempts == _ATTEMPTS):
+                    answer.content()
+                    return answer
+                pause_s = answer.retry_after_s or _RETRY_S
+            self._pause(pause_s)
 
     def _pause(self, seconds: float) -> None:
         time.sleep(min(seconds, _MAX_PAUSE_S, self._remaining_s()))

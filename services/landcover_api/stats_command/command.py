@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from landcover.errors import InvalidRequest
 from landcover.service_client import DEFAULT_URL
 
 _DEFAULT_TIMEOUT_S = 3600.0
@@ -84,6 +85,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     console = Console(stderr=True, highlight=False)
     deadline = time.monotonic() + arguments.timeout
+    if arguments.discount and arguments.against is None:
+        raise InvalidRequest("--discount is of change; name a scene or a model with --against.")
     writer = Writer.chosen(arguments.format, arguments.out)
     polygons = read_polygons(arguments.geometry, layer=arguments.layer, crs=arguments.crs)
     code = None if is_wgs84(polygons.crs) else authority_code(polygons.crs)

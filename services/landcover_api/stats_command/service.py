@@ -87,10 +87,10 @@ def _private_service(arguments: argparse.Namespace, console: Console) -> Iterato
     against = arguments.against
     if against is not None and against.lower().endswith(_MODEL_SUFFIX):
         models.append(_model_path(against))
-        against = read_model(models[-1]).digest
+        against = f"model:{read_model(models[-1]).digest}"
     elif against is not None:
         sources.append(_source(against))
-        against = sources[-1].id
+        against = f"scene:{sources[-1].id}"
     scene = sources[0].id
     if len({each.id for each in sources}) < len(sources):
         raise InvalidRequest(

@@ -94,21 +94,24 @@ def _print_classes(console: Console, document: Mapping[str, Any], title: str) ->
 
 
 def _print_change(console: Console, change: Mapping[str, Any]) -> None:
-    pairs = [(start[1], end[1], area_m2) for start, end, area_m2 in change_pairs(change) if area_m2]
-    moved = sorted((each for each in pairs if each[0] != each[1]), key=lambda each: -each[2])
+    pairs = [(start, end, area_m2) for start, end, area_m2 in change_pairs(change) if area_m2]
+    known = [each for each in pairs if each[0][0] and each[1][0]]
+    moved = sorted((each for each in known if each[0] != each[1]), key=lambda each: -each[2])
     scale = _Scale.of(sum(area_m2 for *_, area_m2 in pairs))
     sides = [f"{change[side]['scene']} by {change[side]['model']}" for side in ("from", "to")]
     table = Table("from", "to", title=f"from {sides[0]} to {sides[1]}", title_justify="left", **_PLAIN)
     table.add_column(f"area, {scale.unit}", justify="right")
     for start, end, area_m2 in moved[:SHOWN_CHANGES]:
-        table.add_row(start, end, scale.figure(area_m2))
+        table.add_row(start[1], end[1], scale.figure(area_m2))
     if moved:
         console.print(table)
     if len(moved) > SHOWN_CHANGES:
         console.print(f"… and {len(moved) - SHOWN_CHANGES} smaller ones; --out writes all.")
-    same_m2 = sum(area_m2 for start, end, area_m2 in pairs if start == end)
-    console.print(f"{scale.figure(same_m2)} {scale.unit} stay what they were.")
-    if change.get("unsure_m2"):
+    changed_m2, known_m2, all_m2 = (sum(each[2] for each in some) for some in (moved, known, pairs))
+    console.print(f"{scale.figure(known_m2 - changed_m2)} {scale.unit} stay what they were.")
+    if all_m2 > known_m2:
+        console.print(f"{scale.figure(all_m2 - known_m2)} {scale.unit} are unknown before or after.")
+    if change["unsure_m2"]:
         console.print(f"{scale.figure(change['unsure_m2'])} {scale.unit} are too unsure to count.")
 
 
