@@ -63,6 +63,18 @@ class ClassMetrics(BaseModel):
     iou: Share | None = None
 
 
+class DesignEffects(BaseModel):
+    """How much the errors within one place go together; `landcover.statistics.adjusted` says how it is used."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    place_px: Annotated[float, Field(gt=1)]
+    """Size of the places: mean labelled pixels of the windows it was measured in, weighted by themselves."""
+    classes: tuple[Annotated[float, Field(ge=1)], ...]
+    """Variance of a place's true pixels of each class about what its map and the confusion matrix let expect, over
+    that of independent pixels; in the order of the contract's classes."""
+
+
 class Metrics(BaseModel):
     """How good a model is, and on what that was measured."""
 
@@ -82,6 +94,15 @@ class Metrics(BaseModel):
     mean_iou_interval: Interval | None = None
     windows: Annotated[int, Field(ge=1)] | None = None
     """The sample's size: so many windows were resampled for the intervals."""
+    design_effects: tuple[DesignEffects, ...] = ()
+    """By growing size of place, for the intervals of adjusted areas; empty where it was not measured."""
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Metrics:
+        sizes = [each.place_px for each in self.design_effects]
+        if sizes != sorted(set(sizes)):
+            raise ValueError("the design effects are not ordered by size of place")
+        return self
 
 
 class AnnotationsUsed(BaseModel):
@@ -143,6 +164,8 @@ class Contract(BaseModel):
             raise ValueError("the confusion matrix is not classes × classes")
         if self.metrics and len(self.metrics.classes) not in (0, len(self.classes)):
             raise ValueError("the metrics have not one entry for each class")
+        if self.metrics and any(len(each.classes) != len(self.classes) for each in self.metrics.design_effects):
+            raise ValueError("the metrics have not one design effect for each class")
         return self
 
     @property

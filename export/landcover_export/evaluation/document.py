@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from landcover.classes import LandCoverClass
+from landcover.contract import DesignEffects
 
 FORMAT: Literal["landcover-evaluation/1"] = "landcover-evaluation/1"
 
@@ -123,6 +124,8 @@ class ModelFigures(_Part):
     """Null where there is no error to be found."""
     windows: list[WindowFigures]
     """In the order of the document's windows."""
+    design_effects: list[DesignEffects] = []
+    """How errors go together within places, by growing size; classes in the order of the document's."""
 
 
 class Difference(_Part):

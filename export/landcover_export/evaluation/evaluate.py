@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from landcover.classes import UNKNOWN, LandCoverClass
 from landcover.errors import InvalidModel
+from landcover_export.evaluation.dispersion import Scatter, scatter_of
 from landcover_export.evaluation.mapping import ByteArray
 from landcover_export.evaluation.metrics import FloatArray, IntArray, confusion_matrix
 from landcover_export.evaluation.models import BlockModel
@@ -69,6 +70,8 @@ class Counts:
     """`(windows,)`: mean of 1 - p over the window's pixels, p the top probability; `landcover.review` ranks by it."""
     by_confidence: IntArray
     """`(2, 256)`: wrong and right pixels by confidence."""
+    scatter: Scatter
+    """How errors go together within places of several sizes, whatever the windows above are."""
 
     @property
     def confusion(self) -> IntArray:
@@ -208,6 +211,7 @@ def _counts(
         confident_errors=np.array([np.count_nonzero(sure[w.slices]) for w in windows], dtype=np.int64),
         doubt=np.array([1 - float(confidence[w.slices].mean()) / 255 for w in windows]),
         by_confidence=np.stack([_histogram(confidence[labelled & ~right]), _histogram(confidence[labelled & right])]),
+        scatter=scatter_of(label, found, values),
     )
 
 
@@ -222,4 +226,5 @@ def _joined(parts: Sequence[Counts], classes: int) -> Counts:
         confident_errors=np.concatenate([np.zeros(0, dtype=np.int64), *(each.confident_errors for each in parts)]),
         doubt=np.concatenate([np.zeros(0), *(each.doubt for each in parts)]),
         by_confidence=np.sum([np.zeros((2, 256), dtype=np.int64), *(each.by_confidence for each in parts)], axis=0),
+        scatter=sum((each.scatter for each in parts), Scatter.none(classes)),
     )

@@ -11,10 +11,11 @@ from pydantic import ValidationError
 
 from landcover import __version__
 from landcover.atomic import atomic_path
-from landcover.contract import Interval, Metrics, digest_of
+from landcover.contract import DesignEffects, Interval, Metrics, digest_of
 from landcover.review import errors_found
 from landcover_export.evaluation import metrics
 from landcover_export.evaluation.bootstrap import LEVEL, Estimate, intervals, paired_difference
+from landcover_export.evaluation.dispersion import design_effects
 from landcover_export.evaluation.document import (
     Bin,
     ClassFigures,
@@ -167,6 +168,10 @@ def metrics_from_report(path: Path, model: Path) -> Metrics:
                 "average_accuracy_interval": _bounds(found.average_accuracy),
                 "mean_iou_interval": _bounds(found.mean_iou),
                 "windows": report.sampling.windows,
+                "design_effects": tuple(
+                    DesignEffects(place_px=each.place_px, classes=tuple(each.classes[index] for index in own))
+                    for each in found.design_effects
+                ),
             }
         )
     )
@@ -219,6 +224,7 @@ def _model_figures(
             WindowFigures(errors=int(errors), confident_errors=int(confident), doubt=round(float(doubt), 4))
             for errors, confident, doubt in zip(counts.errors, counts.confident_errors, counts.doubt, strict=True)
         ],
+        design_effects=list(design_effects(confusion, counts.scatter)),
     )
 
 
