@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from landcover import local
+from running import descendants, is_alive
 
 
 def up(*arguments: str | Path | int, folder: Path) -> subprocess.Popen[str]:
@@ -33,33 +34,6 @@ def wait_until_ready(process: subprocess.Popen[str], url: str) -> None:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.1)
-
-
-def descendants(pid: int) -> set[int]:
-    """Processes below `pid`, from /proc."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            parents[int(entry.name)] = int(stat[1])
-    found: set[int] = set()
-    todo = [pid]
-    while todo:
-        parent = todo.pop()
-        children = {child for child, its in parents.items() if its == parent}
-        found |= children
-        todo += children
-    return found
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.fixture

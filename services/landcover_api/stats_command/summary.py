@@ -122,7 +122,9 @@ def _sum(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     classes = []
     for entries in zip(*(each["classes"] for each in documents), strict=True):
         area_m2, pixels = sum(each["area_m2"] for each in entries), sum(each["pixels"] for each in entries)
-        adjusted_m2 = [each["adjusted_area_m2"] for each in entries]
+        adjusted_m2 = [
+            each["adjusted_area_m2"] for each, of in zip(entries, documents, strict=True) if of["mapped_area_m2"]
+        ]
         classes.append(
             {
                 **entries[0],
