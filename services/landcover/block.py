@@ -1,4 +1,4 @@
-"""A finished block: class map, confidence, their overviews and the histogram, and how they are stored.
+"""A finished block: class map, confidence, their overviews and histograms, and how they are stored.
 
 A block is one hash in the cache, so that it is there as a whole or not at all, and a reader fetches only the
 fields it needs: statistics the histogram, a zoomed-out tile one small overview.
@@ -18,8 +18,10 @@ from landcover.errors import BlockDamaged
 Layer = Literal["class", "confidence"]
 
 HISTOGRAM_FIELD = "h"
+JOINT_FIELD = "j"
 _PREFIX: dict[Layer, str] = {"class": "c", "confidence": "q"}
 _HISTOGRAM_DTYPE = np.dtype("<u8")
+_JOINT_DTYPE = np.dtype("<u4")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,11 @@ def encode(classes: npt.NDArray[np.uint8], confidence: npt.NDArray[np.uint8], ma
         max_value: the largest value the model's contract names.
     """
     compress = zstandard.ZstdCompressor(level=1).compress
-    fields = {HISTOGRAM_FIELD: _encode_histogram(histogram(classes, confidence, max_value))}
+    joint = joint_histogram(classes, confidence, max_value)
+    fields = {
+        HISTOGRAM_FIELD: _encode_histogram(_histogram(joint)),
+        JOINT_FIELD: compress(joint.astype(_JOINT_DTYPE).tobytes()),
+    }
     for level, (class_map, doubt) in enumerate(
         zip(majority_pyramid(classes, max_value), mean_pyramid(confidence), strict=True)
     ):
@@ -80,12 +86,35 @@ def decode_histogram(data: bytes) -> Histogram:
     return Histogram(pixels=table[0], confidence=table[1])
 
 
+def decode_joint_histogram(data: bytes) -> npt.NDArray[np.uint32]:
+    """The joint histogram that `encode` wrote, `(values, 256)`.
+
+    Raises:
+        BlockDamaged: it did not.
+    """
+    try:
+        raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=256 * 256 * _JOINT_DTYPE.itemsize)
+        return np.frombuffer(raw, dtype=_JOINT_DTYPE).reshape(-1, 256)
+    except (zstandard.ZstdError, ValueError) as error:
+        raise BlockDamaged(f"A cached block is damaged ({error}); it is made again.") from error
+
+
 def histogram(classes: npt.NDArray[np.uint8], confidence: npt.NDArray[np.uint8], max_value: int) -> Histogram:
     """Count pixels and sum confidence by class value."""
-    flat = classes.ravel()
+    return _histogram(joint_histogram(classes, confidence, max_value))
+
+
+def joint_histogram(
+    classes: npt.NDArray[np.uint8], confidence: npt.NDArray[np.uint8], max_value: int
+) -> npt.NDArray[np.int64]:
+    """Count the pixels of each class value and confidence, `(values, 256)`."""
+    both = (classes.astype(np.uint16) << 8) | confidence
+    return np.bincount(both.ravel(), minlength=(max_value + 1) * 256).reshape(-1, 256)
+
+
+def _histogram(joint: npt.NDArray[np.int64]) -> Histogram:
     return Histogram(
-        pixels=np.bincount(flat, minlength=max_value + 1).astype(np.uint64),
-        confidence=np.bincount(flat, weights=confidence.ravel(), minlength=max_value + 1).astype(np.uint64),
+        pixels=joint.sum(axis=1).astype(np.uint64), confidence=(joint * np.arange(256)).sum(axis=1).astype(np.uint64)
     )
 
 

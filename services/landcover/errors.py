@@ -20,6 +20,7 @@
     ├── InvalidConfiguration      settings or a catalogue that cannot be used
     ├── BlockFailed               a block failed too often and was set aside (dead-lettered)
     └── Unavailable               the broker, the cache or every worker is away; try again
+        ├── Busy                  as much is being done as is allowed; try again later
         ├── DatabaseUnavailable   the database of annotations is away
         ├── Pending               not finished within the deadline; try again
         └── BlockDamaged          the cache holds what no worker wrote; it is dropped and made again
@@ -105,6 +106,10 @@ class BlockFailed(LandcoverError):
 
 class Unavailable(LandcoverError):
     """The broker, the cache or every worker is away; the same request may succeed later."""
+
+
+class Busy(Unavailable):
+    """As much is being done as is allowed at once."""
 
 
 class DatabaseUnavailable(Unavailable):

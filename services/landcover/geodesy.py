@@ -46,7 +46,7 @@ def window_area_m2(
     line of the CRS is no geodesic.
     """
     cols, rows = outline(col_px, row_px, col_px + width_px, row_px + height_px, segments=8)
-    x, y = _apply(transform, cols, rows)
+    x, y = apply(transform, cols, rows)
     return geodesic_area_m2(*transformer(crs, WGS84).transform(x, y))
 
 
@@ -73,7 +73,8 @@ def ground_sample_distance_m(crs: str, transform: Affine, width_px: int, height_
     return math.sqrt(area) / side
 
 
-def _apply(transform: Affine, cols: Any, rows: Any) -> tuple[Any, Any]:
+def apply(transform: Affine, cols: Any, rows: Any) -> tuple[Any, Any]:
+    """`transform` of arrays (or numbers) of columns and rows, element by element."""
     return (
         transform.a * cols + transform.b * rows + transform.c,
         transform.d * cols + transform.e * rows + transform.f,

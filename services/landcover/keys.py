@@ -19,18 +19,42 @@ DEAD_LETTERS = "landcover:dead"
 WORKER_PREFIX = "landcover:worker:"
 """Keys in the broker, one for each living worker, with what it runs."""
 
-TRAINING_JOBS = "landcover:train:jobs"
-"""Sorted set in the broker: the ids of training jobs by the time of their submission."""
+
+@dataclass(frozen=True, slots=True)
+class JobKeys:
+    """Where the jobs of one kind are kept: in the broker, if nothing else is said."""
+
+    kind: str
+
+    @property
+    def index(self) -> str:
+        """Sorted set: the ids of jobs by the time of their submission."""
+        return f"landcover:{self.kind}:jobs"
+
+    @property
+    def open(self) -> str:
+        """Sorted set: of these, the jobs that have not ended."""
+        return f"landcover:{self.kind}:open"
+
+    def record(self, job: str) -> str:
+        """Hash: what is known of a job."""
+        return f"landcover:{self.kind}:{{{job}}}:job"
+
+    def lease(self, job: str) -> str:
+        """Kept alive by whoever is at the job."""
+        return f"landcover:{self.kind}:{{{job}}}:lease"
+
+    def request(self, job: str) -> str:
+        """What was asked for, until the job has ended."""
+        return f"landcover:{self.kind}:{{{job}}}:request"
+
+    def result(self, job: str) -> str:
+        """In the cache: what came out."""
+        return f"landcover:{self.kind}:{{{job}}}:result"
 
 
-def training_job(job: str) -> str:
-    """Broker: the hash with a training job's record."""
-    return f"landcover:train:{{{job}}}:job"
-
-
-def training_lease(job: str) -> str:
-    """Broker: kept alive by the trainer that is at the job."""
-    return f"landcover:train:{{{job}}}:lease"
+TRAINING_JOBS = JobKeys("train")
+STATISTICS_JOBS = JobKeys("statistics")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +99,14 @@ class BlockKey:
     def attempts(self) -> str:
         """Broker: how often a worker began it and did not end."""
         return f"landcover:attempts:{self.text}"
+
+
+def square_key(
+    *, scene: str, version: str, digest: str, decimation: int, least: int, level: int, row: int, col: int
+) -> str:
+    """Cache: the sums of a square of blocks, pixels of a confidence below `least` being unknown."""
+    model = digest.removeprefix("sha256:")[:32]
+    return f"sums:g{GRID_VERSION}:{scene}:{version}:{model}:{decimation}:{least}:{level}:{row}:{col}"
 
 
 def tile_key(*, scene: str, version: str, digest: str, tms: str, z: int, x: int, y: int, rendering: str) -> str:

@@ -15,7 +15,9 @@ from titiler.core.factory import TMSFactory
 import landcover
 from landcover.annotations.store import AnnotationStore
 from landcover.catalog import load_models, load_scenes
-from landcover.connections import connect_async
+from landcover.connections import connect, connect_async
+from landcover.jobs import JobDesk
+from landcover.keys import STATISTICS_JOBS
 from landcover.queue import make_celery
 from landcover.settings import BrokerSettings, CacheSettings, CatalogSettings, DatabaseSettings, ReadSettings
 from landcover_api import annotations as annotation_routes
@@ -25,12 +27,15 @@ from landcover_api.errors import add_exception_handlers
 from landcover_api.extents import TILE_MATRIX_SETS
 from landcover_api.imagery import PREFIX as IMAGERY_PREFIX
 from landcover_api.imagery import imagery_router
+from landcover_api.jobs import jobs_router
 from landcover_api.landcover import PENDING_HEADER, LandCoverFactory
 from landcover_api.map_page import map_page_router
 from landcover_api.metrics import MeasureMiddleware
 from landcover_api.review import review_router
 from landcover_api.settings import ApiSettings
 from landcover_api.state import ApiState
+from landcover_api.statistics import statistics_router
+from landcover_api.statistics_jobs import StatisticsJobs
 from landcover_api.wakeups import Wakeups
 from landcover_api.warm import WarmTileMiddleware, WarmTiles
 
@@ -71,6 +76,8 @@ def create_app(
         subscriber = connect_async(cache.cache_url, subscriber=True)
         queue = connect_async(broker.broker_url)
         celery = make_celery(broker.broker_url)
+        jobs_broker = connect(broker.broker_url)
+        jobs = StatisticsJobs(JobDesk(jobs_broker, STATISTICS_JOBS, keep_s=api.job_keep_s))
         wakeups = Wakeups(subscriber)
         wakeups.start()
         app.state.landcover = ApiState(
@@ -84,10 +91,14 @@ def create_app(
             cache_ttl_s=cache.cache_ttl_s,
             warm=WarmTiles(),
             annotations=kept,
+            jobs=jobs,
         )
+        jobs.start(app.state.landcover)
         try:
             yield
         finally:
+            await jobs.stop()
+            jobs_broker.close()
             await wakeups.stop()
             app.state.landcover.close()
             kept.close()
@@ -123,7 +134,9 @@ def create_app(
     app.include_router(health.router)
     app.include_router(catalogue.router)
     app.include_router(annotation_routes.router)
+    app.include_router(jobs_router())
     land_cover = LandCoverFactory(router_prefix=LANDCOVER_PREFIX, templates=templates)
+    app.include_router(statistics_router(), prefix=LANDCOVER_PREFIX, tags=["land cover"])
     app.include_router(land_cover.router, prefix=LANDCOVER_PREFIX, tags=["land cover"])
     app.include_router(review_router(), prefix=LANDCOVER_PREFIX, tags=["land cover"])
     app.include_router(imagery_router(templates), prefix=IMAGERY_PREFIX, tags=["imagery"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -81,8 +82,7 @@ class BlockService:
     def __init__(self, cache: Redis, broker: Redis, celery: Celery, wakeups: Wakeups, *, max_missing: int) -> None:
         self._cache = cache
         self._broker = broker
-        self._queue_seen = float("-inf")
-        self._queue_empty = False
+        self._queues_seen: dict[str, tuple[float, bool]] = {}
         self._celery = celery
         self._wakeups = wakeups
         self._max_missing = max_missing
@@ -102,8 +102,9 @@ class BlockService:
         *,
         wait_s: float,
         gone: Callable[[], Awaitable[bool]] | None = None,
+        queue: str = INTERACTIVE_QUEUE,
     ) -> Fetched:
-        """The `fields` of every block of `indices`; those missing are made if there are not too many.
+        """The `fields` of every block of `indices`; those missing are made, by `queue`, if there are not too many.
 
         Returns once all are there or have failed, at the latest after `wait_s`, or soon after the client is `gone`.
 
@@ -123,7 +124,7 @@ class BlockService:
         with self._wakeups.watch(by_text) as watch, metrics.WAITING.track_inprogress():
             due = sorted(answer.missing)
             while True:
-                await self._advance(blocks, due, fields, answer, deadline)
+                await self._advance(blocks, due, fields, answer, deadline, queue)
                 remaining = deadline - time.monotonic()
                 if not answer.missing or remaining <= 0:
                     return answer
@@ -151,11 +152,12 @@ class BlockService:
         fields: Sequence[str],
         answer: Fetched,
         deadline: float,
+        queue: str,
     ) -> None:
         """Claim each block that is due and act on what that says; what it leaves open the next look finds out."""
         if not due:
             return
-        claims = await self._claim([blocks.key(index) for index in due])
+        claims = await self._claim([blocks.key(index) for index in due], queue)
         by_claim: dict[Claim, list[BlockIndex]] = {claim: [] for claim in Claim}
         for index, claim in zip(due, claims, strict=True):
             by_claim[claim].append(index)
@@ -169,7 +171,7 @@ class BlockService:
                     answer.failed[index] = read_failure(reason)
                     answer.missing.discard(index)
         if claimed := by_claim[Claim.CLAIMED]:
-            sending = asyncio.create_task(self._send(blocks, claimed))
+            sending = asyncio.create_task(self._send(blocks, claimed, queue))
             self._sendings.add(sending)  # goes on when the client's deadline has come, or the client has gone
             sending.add_done_callback(self._sendings.discard)
             await asyncio.wait({sending}, timeout=max(0.0, deadline - time.monotonic()))
@@ -190,8 +192,8 @@ class BlockService:
                     answer.found[index] = tuple(values)
                     answer.missing.discard(index)
 
-    async def _claim(self, keys: Sequence[BlockKey]) -> list[Claim]:
-        requeue_after_s = LOST_AFTER_S if await self._queue_is_empty() else REQUEUE_AFTER_S
+    async def _claim(self, keys: Sequence[BlockKey], queue: str) -> list[Claim]:
+        requeue_after_s = LOST_AFTER_S if await self._queue_is_empty(queue) else REQUEUE_AFTER_S
         async with self._cache.pipeline(transaction=False) as pipe:
             for key in keys:
                 await self._claim_script(
@@ -201,24 +203,26 @@ class BlockService:
                 )
             return [Claim(answer.decode()) for answer in await pipe.execute()]
 
-    async def _queue_is_empty(self) -> bool:
-        """Whether no task waits for a worker, as of at most half a second ago."""
+    async def _queue_is_empty(self, queue: str) -> bool:
+        """Whether no task waits there for a worker, as of at most half a second ago."""
         now = time.monotonic()
-        if now - self._queue_seen > QUEUE_LOOK_S:
-            self._queue_seen = now
+        seen, empty = self._queues_seen.get(queue, (-math.inf, False))
+        if now - seen > QUEUE_LOOK_S:
+            self._queues_seen[queue] = now, empty
             try:
-                self._queue_empty = await self._broker.llen(INTERACTIVE_QUEUE) == 0
+                empty = await self._broker.llen(queue) == 0
             except (RedisError, OSError):
-                self._queue_empty = False
-        return self._queue_empty
+                empty = False
+            self._queues_seen[queue] = now, empty
+        return empty
 
-    async def _send(self, blocks: BlockSet, indices: Sequence[BlockIndex]) -> None:
+    async def _send(self, blocks: BlockSet, indices: Sequence[BlockIndex], queue: str) -> None:
         """Queue tasks, off the event loop. If the broker is away the claims are given back for a later try."""
         tasks = [blocks.task(index) for index in indices]
 
         def send() -> None:
             for task in tasks:
-                send_block(self._celery, task)
+                send_block(self._celery, task, queue=queue)
 
         try:
             await asyncio.get_running_loop().run_in_executor(self._senders, send)

@@ -1,17 +1,14 @@
-"""From blocks to an answer: a drawn image, or the statistics of a region, as far as blocks are there in time."""
+"""From blocks to an image, as far as they are there in time."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from landcover import block
 from landcover.errors import BlockDamaged, NotFound, RequestTooLarge, SceneChanged
-from landcover_api import statistics
 from landcover_api.blocks import Fetched
 from landcover_api.cover import LandCover
 from landcover_api.rendering import Picture, Rendering, colors_of, render
@@ -53,7 +50,7 @@ async def draw(
     sampling = await state.draw(sample, cover.grid, extent)
     if whole and not sampling.blocks:
         raise NotFound(f"This lies outside scene '{cover.scene.id}'.")
-    _refuse_too_many(state, len(sampling.blocks))
+    refuse_too_many(state, len(sampling.blocks))
     fields = [block.field(layer, sampling.level) for layer in rendering.layers]
     fetched = await state.blocks.fetch(cover.blocks, sampling.blocks, fields, wait_s=waiting.seconds, gone=waiting.gone)
     raise_failure(state, cover, fetched)
@@ -82,54 +79,6 @@ def _compose(cover: LandCover, extent: Extent, rendering: Rendering, sampling: S
     return render(Picture(pixels=pixels, colors=colors, extent=extent), rendering.format)
 
 
-async def region_statistics(
-    state: ApiState, cover: LandCover, region: statistics.Region, *, waiting: Waiting
-) -> tuple[dict[str, Any], int]:
-    """The statistics document of a region, and how many blocks were missing.
-
-    Raises:
-        LandcoverError: a block could not be made.
-        RequestTooLarge: the region touches more blocks than one request may, or lacks more than are mapped on demand.
-    """
-    grid, contract = cover.grid, cover.model.contract
-    _refuse_too_many(state, statistics.blocks_around(grid, region))
-    touched = await state.draw(statistics.coverage, grid, region)
-    maps = [block.field("class", 0), block.field("confidence", 0)]
-    whole, partial = await asyncio.gather(
-        state.blocks.fetch(
-            cover.blocks, touched.whole, [block.HISTOGRAM_FIELD], wait_s=waiting.seconds, gone=waiting.gone
-        ),
-        state.blocks.fetch(cover.blocks, touched.partial, maps, wait_s=waiting.seconds, gone=waiting.gone),
-    )
-    raise_failure(state, cover, whole, partial)
-    if not (whole.queued and partial.queued):
-        raise not_on_demand(cover, len(whole.missing) + len(partial.missing))
-
-    def count() -> statistics.Tally:
-        tally = statistics.Tally(contract.max_value)
-        for index, (histogram,) in whole.found.items():
-            statistics.add_whole(tally, grid, index, block.decode_histogram(histogram))
-        for index, layers in partial.found.items():
-            classes, confidence = (block.decode(layer, grid.block_px) for layer in layers)
-            statistics.add_partial(tally, grid, region, index, classes, confidence)
-        return tally
-
-    try:
-        tally = await state.draw(count)
-    except BlockDamaged:
-        await state.blocks.discard(cover.blocks, [*whole.found, *partial.found])
-        raise
-    missing = len(whole.missing) + len(partial.missing)
-    head = {
-        "scene": cover.scene.id,
-        "model": cover.model.name,
-        "model_digest": cover.model.digest,
-        "gsd_m": grid.gsd_m,
-        "complete": missing == 0,
-    }
-    return head | statistics.summary(tally, contract.classes, region.area_m2), missing
-
-
 def raise_failure(state: ApiState, cover: LandCover, *fetched: Fetched) -> None:
     """Raise the first reason why a block could not be made, if there is one.
 
@@ -149,7 +98,8 @@ def not_on_demand(cover: LandCover, missing: int) -> RequestTooLarge:
     )
 
 
-def _refuse_too_many(state: ApiState, count: int) -> None:
+def refuse_too_many(state: ApiState, count: int) -> None:
+    """Refuse what touches more blocks than are read for one request."""
     if count > state.settings.max_blocks:
         raise RequestTooLarge(
             f"This touches {count} blocks; at most {state.settings.max_blocks} are read for one request. Zoom in."

@@ -90,7 +90,7 @@ def box_extent(
     xmin, ymin, xmax, ymax = box
     if not (all(map(math.isfinite, box)) and xmin < xmax and ymin < ymax):
         raise InvalidRequest("A box is minx,miny,maxx,maxy with the smaller values first.")
-    source, target = _crs_wkt(coord_crs), _crs_wkt(dst_crs or coord_crs)
+    source, target = crs_wkt(coord_crs), crs_wkt(dst_crs or coord_crs)
     if source != target:
         try:
             xmin, ymin, xmax, ymax = transformer(source, target).transform_bounds(*box, densify_pts=21)
@@ -114,7 +114,12 @@ def box_extent(
     return Extent(crs=target, xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax, width_px=width, height_px=height)
 
 
-def _crs_wkt(name: str) -> str:
+def crs_wkt(name: str) -> str:
+    """A map's CRS, written as `EPSG:3857`, as WKT.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
     if not re.fullmatch(r"[A-Za-z]+:\w+", name):  # PROJ strings and WKT can make PROJ open files
         raise InvalidRequest(f"'{name[:40]}' is no CRS; write it as EPSG:3857.")
     try:

@@ -11,30 +11,21 @@ from fastapi import Request
 from landcover.annotations.files import Contents, read_geojson
 from landcover.errors import InvalidRequest, RequestTooLarge, SceneNotFound
 from landcover.scene import Scene
+from landcover_api import bodies
 from landcover_api.state import ApiState
 
 
 async def read_body(request: Request, state: ApiState) -> tuple[Mapping[str, Any], Contents]:
     """The body's GeoJSON, refused before it is read as a whole when it is too large."""
-    limit = state.settings.annotations_max_body_bytes
-    told = request.headers.get("content-length", "")
-    size = int(told) if told.isdecimal() else 0
-    parts: list[bytes] = []
-    if size <= limit:
-        size = 0
-        async for part in request.stream():
-            size += len(part)
-            if size > limit:
-                break
-            parts.append(part)
-    if size > limit:
-        raise RequestTooLarge(
-            f"The body is larger than {limit} bytes; send it in parts, or use `landcover annotations import`."
-        )
+    body = await bodies.read_body(
+        request,
+        most_bytes=state.settings.annotations_max_body_bytes,
+        remedy="send it in parts, or use `landcover annotations import`",
+    )
 
     def parse() -> tuple[Mapping[str, Any], Contents]:
         try:
-            document = orjson.loads(b"".join(parts))
+            document = orjson.loads(body)
         except orjson.JSONDecodeError as error:
             raise InvalidRequest(f"The body is no JSON ({error}).") from None
         contents = read_geojson(document)

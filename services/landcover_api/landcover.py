@@ -13,7 +13,6 @@ from urllib.parse import urlencode
 from attrs import define
 from fastapi import Depends, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
-from morecantile import Tile
 from morecantile.defaults import TileMatrixSets
 from pyproj import CRS
 from starlette.templating import Jinja2Templates
@@ -25,9 +24,9 @@ from landcover.block import Layer
 from landcover.errors import InvalidRequest, NotFound, Pending, RequestTooLarge, SceneChanged
 from landcover.geodesy import WGS84, transformer
 from landcover.grid import BlockIndex
-from landcover_api import metrics, statistics
+from landcover_api import metrics
 from landcover_api.cover import LandCover
-from landcover_api.drawing import Drawing, Waiting, draw, not_on_demand, region_statistics
+from landcover_api.drawing import Drawing, Waiting, draw, not_on_demand
 from landcover_api.extents import (
     MAX_IMAGE_SIDE_PX,
     TILE_MATRIX_SETS,
@@ -104,7 +103,6 @@ class LandCoverFactory(TilerFactory):
     def register_routes(self) -> None:
         """Register what a scene's land cover offers."""
         self.tile()
-        self.tile_statistics()
         self.info()  # type: ignore[no-untyped-call]
         self.tilesets()  # type: ignore[no-untyped-call]
         self.tilejson()
@@ -161,35 +159,6 @@ class LandCoverFactory(TilerFactory):
         options = _image_options("A map tile of land cover.")
         self.router.get(f"{path}.{{format}}", name="tile", **options)(tile)
         self.router.get(path, name="tile", **options)(tile)
-
-    def tile_statistics(self) -> None:
-        """Register the statistics of a tile; before `tile`, whose address would take them for a format."""
-
-        @self.router.get("/tiles/{tileMatrixSetId}/{z}/{x}/{y}/statistics", summary="Area of each class in a tile.")
-        async def tile_statistics(
-            state: State,
-            waiting: WaitingParam,
-            cover: LandCoverParam,
-            tileMatrixSetId: str,  # noqa: N803
-            z: int,
-            x: int,
-            y: int,
-            response: Response,
-            strict: Strict = False,
-        ) -> dict[str, Any]:
-            tms = tile_matrix_set(tileMatrixSetId)
-            check_tile(tms, z, x, y)
-            box = tms.xy_bounds(Tile(x, y, z))
-            bounds = box.left, box.bottom, box.right, box.top
-            region = await state.draw(statistics.rectangle_region, cover.grid, tms_crs(tileMatrixSetId), bounds)
-            document, missing = await region_statistics(state, cover, region, waiting=waiting)
-            if missing and strict:
-                raise Pending(f"{missing} blocks are being mapped; ask again.")
-            max_age = state.settings.pending_max_age_s if missing else state.settings.tile_max_age_s
-            response.headers["Cache-Control"] = f"public, max-age={max_age}"
-            if missing:
-                response.headers[PENDING_HEADER] = str(missing)
-            return document
 
     def tilejson(self) -> None:
         """Register TileJSON; TiTiler's own knows no attribution of a scene and starts maps at the lowest zoom."""

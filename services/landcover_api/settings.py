@@ -36,6 +36,17 @@ class ApiSettings(BaseSettings):
     """Largest body of a request that writes annotations. While one is parsed, everything else waits (0.1 s or so)."""
     annotations_max_features: Annotated[int, Field(ge=1)] = 1000
     """Most features in it."""
+    statistics_max_body_bytes: Annotated[int, Field(ge=1)] = 8 << 20
+    """Largest body of a request for statistics."""
+    statistics_max_features: Annotated[int, Field(ge=1)] = 1000
+    statistics_max_vertices: Annotated[int, Field(ge=4)] = 200_000
+    """Of all its polygons together."""
+    statistics_max_blocks: Annotated[int, Field(ge=1)] = 250_000
+    """Most blocks that a polygon may lie on (16 000 km² of half-metre pixels in blocks of 512); a job counts them."""
+    max_jobs: Annotated[int, Field(ge=0)] = 32
+    """Most jobs that wait or run; further ones are refused (429)."""
+    job_keep_s: Annotated[int, Field(ge=60)] = 24 * 3600
+    """How long a job that has ended, and its result, are kept."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ("*",)
 
     _split = field_validator("cors_origins", mode="before")(split_locations)

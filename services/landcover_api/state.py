@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Annotated, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar, cast
 
 from fastapi import Depends, Path, Query, Request
 from redis.asyncio import Redis
@@ -22,6 +22,9 @@ from landcover_api.blocks import BlockService
 from landcover_api.cover import LandCover, land_cover
 from landcover_api.settings import ApiSettings
 from landcover_api.warm import WarmTiles
+
+if TYPE_CHECKING:
+    from landcover_api.statistics_jobs import StatisticsJobs
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +58,7 @@ class ApiState:
     cache_ttl_s: int
     warm: WarmTiles
     annotations: AnnotationStore
+    jobs: StatisticsJobs
     drawing: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(DRAWING_THREADS, "drawing"))
     headers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(HEADER_THREADS, "headers"))
     annotating: ThreadPoolExecutor = field(

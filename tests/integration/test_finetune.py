@@ -22,7 +22,7 @@ from landcover.annotations.files import write_geojson
 from landcover.cli import main
 from landcover.connections import connect
 from landcover.contract import read_model
-from landcover.training_jobs import JobDesk, JobRecord
+from landcover.training_jobs import JobRecord, TrainingDesk
 from landcover_export.checkpoints import load_checkpoint
 from landcover_export.finetuning.lineage import digest_of_annotations
 from onnx_models import pixel_contract, write_pixel_model
@@ -272,7 +272,7 @@ def test_a_trainer_that_is_killed_is_followed_by_one_that_resumes(
     words = arguments(stage, out, stage.annotations, "--epochs", "20", "--steps", "4", "--replay", "0", base=False)
     assert main([*words, "--submit"]) == 0
     job = capsys.readouterr().out.split()[-1]
-    desk = JobDesk(connect(broker))
+    desk = TrainingDesk(connect(broker))
 
     def record() -> JobRecord:
         return desk.get(job)

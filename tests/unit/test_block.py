@@ -74,7 +74,7 @@ def test_mean_pyramid_rounds_the_mean_of_full_resolution(confidence: np.ndarray)
 @given(class_maps(8), nps.arrays(np.uint8, (8, 8)))
 def test_encode_and_back(classes: np.ndarray, confidence: np.ndarray) -> None:
     fields = block.encode(classes, confidence, MAX_VALUE)
-    assert set(fields) == {block.HISTOGRAM_FIELD} | {
+    assert set(fields) == {block.HISTOGRAM_FIELD, block.JOINT_FIELD} | {
         block.field(layer, level) for layer in ("class", "confidence") for level in range(4)
     }
     assert np.array_equal(block.decode(fields[block.field("class", 0)], 8), classes)
@@ -84,6 +84,10 @@ def test_encode_and_back(classes: np.ndarray, confidence: np.ndarray) -> None:
     for value in range(MAX_VALUE + 1):
         assert counts.pixels[value] == (classes == value).sum()
         assert counts.confidence[value] == confidence[classes == value].sum(dtype=int)
+    joint = block.decode_joint_histogram(fields[block.JOINT_FIELD])
+    for value, sure in zip(classes.ravel(), confidence.ravel(), strict=True):
+        assert joint[value, sure] == ((classes == value) & (confidence == sure)).sum()
+    assert joint.sum() == classes.size
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,12 @@ from PIL import Image
 from landcover.cli import main
 from landcover.contract import Contract, digest_of
 from landcover_export.evaluation.bootstrap import paired_difference
+from landcover_export.evaluation.contracts import metrics_from_report
 from landcover_export.evaluation.document import Report
 from landcover_export.evaluation.evaluate import evaluate_windows
 from landcover_export.evaluation.metrics import Accuracy, mean_iou
 from landcover_export.evaluation.models import load_models
-from landcover_export.evaluation.report import metrics_from_report, read_report
+from landcover_export.evaluation.report import read_report
 from landcover_export.labelled import DataError, find_pairs
 from onnx_models import expected_classes, pixel_contract, write_pixel_model
 from rasters import noise

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from landcover_export.labelled import LabelledImage, LabelledPair
 
 DRAWN_SIDE_PX = 2048
+LEAST_DRAWN_SIDE_PX = 1024
 
 
 def evaluate(subparsers: Any) -> None:
@@ -35,7 +36,9 @@ def evaluate(subparsers: Any) -> None:
         "  landcover evaluate runs/b4/best.pt --window 1280 --halo 128 --data OpenEarthMap --split val.txt\n\n"
         "labels with numbers of their own (0 leaves pixels out):\n"
         "  landcover evaluate m.onnx --image ortho.tif --label ortho_labels.tif --classes 10=5 20=4 255=0\n\n"
-        "the figures into a model's contract:\n"
+        "real and drawn ground together, the figures into the contract of the file itself:\n"
+        "  landcover evaluate demo.onnx --data ../shared/data/dubai --tiles 1 3 --drawn 900 --write-contract\n\n"
+        "the figures of a checkpoint into the contract of the model that is made of it:\n"
         "  landcover evaluate runs/demo/best.pt --data my_labels --json report.json\n"
         "  landcover export runs/demo/best.pt --metrics report.json --out demo.onnx",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -44,11 +47,14 @@ def evaluate(subparsers: Any) -> None:
         "models", type=Path, nargs="+", metavar="MODEL", help="ONNX files or checkpoints; the first is the baseline"
     )
     data = parser.add_argument_group("what to measure on")
-    what = data.add_mutually_exclusive_group(required=True)
+    what = data.add_mutually_exclusive_group()
     what.add_argument("--data", type=Path, metavar="ROOT", help="holds images/ and labels/, or folders that do")
     what.add_argument("--image", type=Path, metavar="FILE", help="one image; its label is --label")
-    what.add_argument(
-        "--drawn", type=int, metavar="SEED", help=f"a scene drawn from this seed, {DRAWN_SIDE_PX} px square"
+    data.add_argument(
+        "--drawn", type=_count, nargs="+", metavar="SEED", help="scenes drawn from these seeds, alone or besides files"
+    )
+    data.add_argument(
+        "--drawn-side", type=_count, default=DRAWN_SIDE_PX, metavar="PX", help=f"of drawn scenes ({DRAWN_SIDE_PX})"
     )
     data.add_argument("--label", type=Path, metavar="FILE", help="class values of --image, one byte a pixel")
     which = data.add_mutually_exclusive_group()
@@ -80,13 +86,27 @@ def evaluate(subparsers: Any) -> None:
     out.add_argument("--out", type=Path, metavar="FOLDER", help="report.html, report.json and pictures/")
     out.add_argument("--json", type=Path, metavar="FILE", help="report.json alone")
     out.add_argument("--pictures", type=_count, default=6, metavar="N", help="images shown in report.html (6)")
-    parser.set_defaults(run=_evaluate)
+    out.add_argument(
+        "--write-contract",
+        action="store_true",
+        help="put the figures into the contract of the one ONNX file that is measured: its digest changes",
+    )
+
+    def run(arguments: argparse.Namespace) -> int:
+        if arguments.data is None and arguments.image is None and not arguments.drawn:
+            parser.error("say what to measure on: --data, --image or --drawn")
+        if arguments.write_contract and (len(arguments.models) > 1 or arguments.models[0].suffix != ".onnx"):
+            parser.error("--write-contract writes into one ONNX file; name that alone")
+        return _evaluate(arguments)
+
+    parser.set_defaults(run=run)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+    from landcover_export.evaluation.contracts import write_metrics
     from landcover_export.evaluation.evaluate import evaluate_windows
     from landcover_export.evaluation.gallery import Gallery
     from landcover_export.evaluation.models import load_models, union_of_classes
@@ -130,31 +150,34 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         console.print(f"wrote {arguments.out / 'report.html'}", highlight=False, soft_wrap=True)
     if arguments.json is not None:
         write_report(report, arguments.json)
+    if arguments.write_contract:
+        digest = write_metrics(report, arguments.models[0])
+        console.print(f"wrote the figures into {arguments.models[0]}, now {digest}", highlight=False, soft_wrap=True)
     return 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Labelled:
-    """What to measure on: files, or a drawn scene."""
+    """What to measure on: files, drawn scenes, or both."""
 
     dataset: str
     pairs: Sequence[LabelledPair] = ()
-    seed: int | None = None
+    seeds: Sequence[int] = ()
+    side_px: int = DRAWN_SIDE_PX
 
     @property
     def count(self) -> int:
-        return len(self.pairs) if self.seed is None else 1
+        return len(self.pairs) + len(self.seeds)
 
     def images(self) -> Iterator[LabelledImage]:
         """One after another, none kept."""
-        if self.seed is None:
-            yield from (pair.read() for pair in self.pairs)
-            return
         from landcover.demo import draw
         from landcover_export.labelled import LabelledImage
 
-        image, label = draw(self.seed, DRAWN_SIDE_PX, DRAWN_SIDE_PX)
-        yield LabelledImage(name=f"drawn-{self.seed}", image=image, label=label)
+        yield from (pair.read() for pair in self.pairs)
+        for seed in self.seeds:
+            image, label = draw(seed, self.side_px, self.side_px)
+            yield LabelledImage(name=f"drawn-{seed}", image=image, label=label, group="drawn" if self.pairs else "")
 
     def check(self, classes: Sequence[LandCoverClass]) -> None:
         """Read all labels, which is quick, before the first image is mapped, which is not.
@@ -164,28 +187,41 @@ class _Labelled:
         """
         from landcover_export.labelled import DataError, count_classes
 
-        if self.seed is not None:
-            return
         pixels = count_classes(self.pairs, [each.value for each in classes])
-        if not pixels[1:].any():
+        if not self.seeds and not pixels[1:].any():
             raise DataError(
                 f"No pixel of {self.dataset} is labelled (0 means unlabelled), so that there is nothing to measure on."
             )
 
 
 def _labelled(arguments: argparse.Namespace) -> _Labelled:
-    from landcover_export.labelled import DataError, find_set, open_pair
+    from landcover_export.labelled import DataError
 
     if (arguments.label is None) != (arguments.image is None):
         raise DataError("An image and its label belong together: give --image FILE and --label FILE.")
     if arguments.data is None and (arguments.groups or arguments.tiles or arguments.split):
         raise DataError("--groups, --tiles and --split choose among the images of --data ROOT; give that too.")
+    if arguments.drawn and arguments.drawn_side < LEAST_DRAWN_SIDE_PX:
+        raise DataError(f"Drawn scenes have all classes from --drawn-side {LEAST_DRAWN_SIDE_PX} on.")
+    name, pairs = _files(arguments)
+    seeds = tuple(dict.fromkeys(arguments.drawn or ()))
+    names = [name] if name else []
+    if seeds:
+        names.append(f"drawn scene{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}")
+    return _Labelled(
+        dataset=arguments.dataset or " and ".join(names), pairs=pairs, seeds=seeds, side_px=arguments.drawn_side
+    )
+
+
+def _files(arguments: argparse.Namespace) -> tuple[str, Sequence[LabelledPair]]:
+    """Labelled files and what to call them, if any are named."""
+    from landcover_export.labelled import find_set, open_pair
+
     classes: Mapping[int, int] | None = dict(arguments.classes) if arguments.classes else None
-    if arguments.drawn is not None:
-        return _Labelled(dataset=arguments.dataset or f"drawn scene {arguments.drawn}", seed=arguments.drawn)
     if arguments.image is not None:
-        pair = open_pair(arguments.image, arguments.label, classes=classes)
-        return _Labelled(dataset=arguments.dataset or arguments.image.name, pairs=[pair])
+        return arguments.image.name, [open_pair(arguments.image, arguments.label, classes=classes)]
+    if arguments.data is None:
+        return "", []
     groups = [f"tile{number}" for number in arguments.tiles] if arguments.tiles else arguments.groups
     found = find_set(arguments.data, groups=groups, split=arguments.split, classes=classes)
     if found.missing:
@@ -195,8 +231,7 @@ def _labelled(arguments: argparse.Namespace) -> _Labelled:
             file=sys.stderr,
         )
     chosen = ", ".join(groups) if groups else arguments.split.name if arguments.split else "all of it"
-    name = arguments.data.resolve().name
-    return _Labelled(dataset=arguments.dataset or f"{name} ({chosen})", pairs=found.pairs)
+    return f"{arguments.data.resolve().name} ({chosen})", found.pairs
 
 
 def _prepare(folder: Path | None, json: Path | None) -> None:

@@ -71,7 +71,7 @@ def _run(arguments: argparse.Namespace) -> int:
     checkpoint = _checkpoint(arguments)
     metrics = checkpoint.metrics
     if arguments.metrics is not None:
-        from landcover_export.evaluation.report import metrics_from_report
+        from landcover_export.evaluation.contracts import metrics_from_report
 
         metrics = metrics_from_report(arguments.metrics, arguments.checkpoint)
     try:

@@ -1,4 +1,4 @@
-"""From counts to the document that is printed, drawn and kept as JSON, and from that to a model's contract."""
+"""From counts to the document that is printed, drawn and kept as JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 from landcover import __version__
 from landcover.atomic import atomic_path
-from landcover.contract import DesignEffects, Interval, Metrics, digest_of
 from landcover.review import errors_found
 from landcover_export.evaluation import metrics
 from landcover_export.evaluation.bootstrap import LEVEL, Estimate, intervals, paired_difference
@@ -30,7 +29,7 @@ from landcover_export.evaluation.document import (
     WindowInReference,
 )
 from landcover_export.evaluation.evaluate import Counts, Evaluation
-from landcover_export.evaluation.metrics import Accuracy, IntArray, of_class, rounded
+from landcover_export.evaluation.metrics import IntArray, of_class, rounded
 from landcover_export.evaluation.models import BlockModel
 from landcover_export.labelled import DataError
 
@@ -137,46 +136,6 @@ def read_report(path: Path) -> Report:
         ) from error
 
 
-def metrics_from_report(path: Path, model: Path) -> Metrics:
-    """What a report says of the file `model`, in the form of a contract: `landcover export --metrics report.json`.
-
-    Raises:
-        DataError: the report is missing or of another format, does not measure this very file, or measures it on
-            classes that it does not know, for which its contract has no row.
-    """
-    report = read_report(path)
-    if not model.is_file():
-        raise DataError(f"There is no model {model}.")
-    digest = digest_of(model.read_bytes())
-    found = next((each for each in report.models if each.digest == digest), None)
-    if found is None:
-        names = ", ".join(each.path for each in report.models)
-        raise DataError(f"{path} does not measure {model} as it is now, but {names}; evaluate it again.")
-    own = [index for index, each in enumerate(report.classes) if each.value in found.class_values]
-    if lost := [each.name for index, each in enumerate(report.classes) if each.present and index not in own]:
-        raise DataError(
-            f"{path} measures {model} on {', '.join(lost)}, which it does not know; evaluate it alone, with --classes "
-            "that map these labels to what it should call them, or to 0."
-        )
-    confusion = np.array(found.confusion_matrix, dtype=np.int64)[np.ix_(own, own)]
-    return (
-        Accuracy(confusion=confusion)
-        .as_metrics(report.dataset)
-        .model_copy(
-            update={
-                "overall_accuracy_interval": _bounds(found.overall_accuracy),
-                "average_accuracy_interval": _bounds(found.average_accuracy),
-                "mean_iou_interval": _bounds(found.mean_iou),
-                "windows": report.sampling.windows,
-                "design_effects": tuple(
-                    DesignEffects(place_px=each.place_px, classes=tuple(each.classes[index] for index in own))
-                    for each in found.design_effects
-                ),
-            }
-        )
-    )
-
-
 def _model_figures(
     model: BlockModel, counts: Counts, evaluation: Evaluation, replicates: int, seed: int
 ) -> ModelFigures:
@@ -281,7 +240,3 @@ def _review(counts: Counts) -> ReviewFigures | None:
 
 def _figure(estimate: Estimate) -> Figure:
     return Figure(value=rounded(estimate.estimate), low=rounded(estimate.low), high=rounded(estimate.high))
-
-
-def _bounds(figure: Figure) -> Interval | None:
-    return None if figure.low is None or figure.high is None else (figure.low, figure.high)

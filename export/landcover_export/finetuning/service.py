@@ -37,7 +37,7 @@ from landcover.connections import connect
 from landcover.local import end_with_parent, landcover_command
 from landcover.queue import FINETUNE_TASK, TRAIN_QUEUE, FinetuneTask, make_celery, send_finetune
 from landcover.settings import BrokerSettings
-from landcover.training_jobs import JobDesk, JobRecord, Taken
+from landcover.training_jobs import JobRecord, Taken, TrainingDesk
 from landcover_export.finetuning.names import NOT_PROMOTED, PROGRESS, VERDICT
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def run() -> int:
     settings, url = TrainerSettings(), BrokerSettings().broker_url
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
     app = make_celery(url)
-    trainer = Trainer(JobDesk(connect(url)), app, name, settings)
+    trainer = Trainer(TrainingDesk(connect(url)), app, name, settings)
     register(app, trainer)
 
     @signals.worker_ready.connect(weak=False)
@@ -107,7 +107,7 @@ def register(app: Celery, trainer: Trainer) -> None:
 class Trainer:
     """One trainer's work on jobs."""
 
-    def __init__(self, desk: JobDesk, app: Celery, name: str, settings: TrainerSettings) -> None:
+    def __init__(self, desk: TrainingDesk, app: Celery, name: str, settings: TrainerSettings) -> None:
         self._desk = desk
         self._app = app
         self._name = name
@@ -127,7 +127,7 @@ class Trainer:
         except redis.RedisError as error:
             logger.warning("job %s cannot be taken up: %s", job, error)
             return
-        logger.info("job %s: attempt %d in %s", job, record.attempts, record.folder)
+        logger.info("job %s: attempt %d in %s", job, record.attempts, record.subject)
         try:
             self._do(record)
         except (redis.RedisError, OperationalError) as error:  # the lease lapses, and the job is found to be stray
@@ -138,13 +138,13 @@ class Trainer:
         while not self.stopping.wait(self._settings.lease_s / 2):
             try:
                 for record in self._desk.stray():
-                    logger.warning("job %s was left by %s and is queued anew", record.id, record.trainer or "nobody")
+                    logger.warning("job %s was left by %s and is queued anew", record.id, record.holder or "nobody")
                     send_finetune(self._app, FinetuneTask(job=record.id))
             except (redis.RedisError, OperationalError) as error:
                 logger.warning("the jobs cannot be looked through: %s", error)
 
     def _do(self, record: JobRecord) -> None:
-        folder = Path(record.folder)
+        folder = Path(record.subject)
         if not folder.is_dir():
             self._desk.finish(
                 record.id,

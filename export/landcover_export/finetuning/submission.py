@@ -15,7 +15,7 @@ from landcover.connections import connect
 from landcover.errors import Conflict, Unavailable
 from landcover.queue import FinetuneTask, make_celery, send_finetune
 from landcover.settings import BrokerSettings
-from landcover.training_jobs import JobDesk, JobRecord
+from landcover.training_jobs import JobRecord, TrainingDesk
 from landcover_export.finetuning.config import read_round
 
 
@@ -32,9 +32,9 @@ def submit(out: Path) -> str:
     url = BrokerSettings().broker_url
     with _desk() as desk:
         for other in desk.all():
-            if other.folder == folder and other.status in ("accepted", "running"):
+            if other.subject == folder and other.status in ("accepted", "running"):
                 raise Conflict(f"The round in {folder} is job {other.id} already ({other.status}).")
-        job = desk.submit(folder)
+        job = desk.submit(folder, message="waits for a trainer")
         send_finetune(make_celery(url), FinetuneTask(job=job))
     return job
 
@@ -75,10 +75,10 @@ def dismiss(job: str) -> None:
 
 
 @contextmanager
-def _desk() -> Iterator[JobDesk]:
+def _desk() -> Iterator[TrainingDesk]:
     broker = connect(BrokerSettings().broker_url)
     try:
-        yield JobDesk(broker)
+        yield TrainingDesk(broker)
     except (redis.RedisError, OperationalError) as error:
         raise Unavailable(
             f"The broker does not answer ({error}); set LANDCOVER_BROKER_URL to the one that trainers use."
@@ -97,5 +97,5 @@ def _print(records: Sequence[JobRecord], console: Console) -> None:
         table.add_column(name, overflow="fold")
     for each in records:
         when = f"{each.updated:%Y-%m-%d %H:%M:%S} UTC"
-        table.add_row(each.id, each.status, f"{each.progress} %", str(each.attempts), when, each.trainer, each.folder)
+        table.add_row(each.id, each.status, f"{each.progress} %", str(each.attempts), when, each.holder, each.subject)
     console.print(table)

@@ -105,7 +105,7 @@ def check_geometry(geometry: Area) -> None:
     if shapely.area(shapely.convex_hull(geometry)) == 0:
         raise InvalidRequest("geometry has no area: all its positions lie on one line or point.")
     if not geometry.is_valid:
-        raise InvalidRequest(f"geometry is not valid: {_explanation(geometry)}; repair it where it says.")
+        raise InvalidRequest(f"geometry is not valid: {why_invalid(geometry)}; repair it where it says.")
     if not geometry.area > 0:
         raise InvalidRequest("geometry has no area.")
 
@@ -206,7 +206,7 @@ def _refuse_many_vertices(count: int) -> None:
         )
 
 
-def _explanation(geometry: Area) -> str:
+def why_invalid(geometry: Area) -> str:
     """GEOS's reason with the place in words: `Self-intersection[1 2]` → `self-intersection at 1, 2`."""
     reason = shapely.is_valid_reason(geometry)
     what, _, place = reason.partition("[")
