@@ -91,14 +91,18 @@ local function ended()
 end
 """
 
-# KEYS: record, open, index. ARGV: id, subject, message.
+# KEYS: record, open, index. ARGV: id, subject, message. What is open already stays as it is.
 SUBMIT_SCRIPT = (
     NOW
     + """
+local status = redis.call('HGET', KEYS[1], 'status')
+if status == 'accepted' or status == 'running' then return 0 end
+redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'id', ARGV[1], 'subject', ARGV[2], 'status', 'accepted', 'progress', 0, 'attempts', 0,
   'message', ARGV[3], 'holder', '', 'created_at', now, 'started_at', 0, 'updated_at', now)
 redis.call('ZADD', KEYS[2], now, ARGV[1])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
+return 1
 """
 )
 
@@ -186,9 +190,11 @@ class JobDesk:
         self._end = broker.register_script(END_SCRIPT)
         self._dismiss = broker.register_script(DISMISS_SCRIPT)
 
-    def submit(self, subject: str, *, request: bytes | None = None, message: str = "waits to be begun") -> str:
-        """Record a new job, with what it needs to be done, and give its id."""
-        job = secrets.token_hex(6)
+    def submit(
+        self, subject: str, *, request: bytes | None = None, message: str = "waits to be begun", job: str | None = None
+    ) -> str:
+        """Record a new job, with what it needs to be done, and give its id; `job` if that is open already."""
+        job = job or secrets.token_hex(6)
         if request is not None:  # first: a job without it could not be done
             self._broker.set(self._keys.request(job), request)
         self._submit(keys=[self._keys.record(job), self._keys.open, self._keys.index], args=[job, subject, message])

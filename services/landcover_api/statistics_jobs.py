@@ -7,6 +7,7 @@ so that whoever takes it up again goes on from there. Its blocks go through the 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 import math
@@ -77,16 +78,23 @@ class StatisticsJobs:
         self._task: asyncio.Task[None] | None = None
 
     async def submit(self, state: ApiState, question: Question, body: bytes) -> str:
-        """Keep a question for later and give its job's id.
+        """Keep a question for later and give its job's id; who asks the same while it is open gets the same job.
 
         Raises:
             Busy: too many jobs wait already.
         """
-        if len(await asyncio.to_thread(self.desk.open)) >= state.settings.max_jobs:
+        document = {"question": question.model_dump(mode="json"), "body": body.decode("utf-8", "replace")}
+        job = hashlib.sha256(orjson.dumps(document)).hexdigest()[:12]
+        jobs = await asyncio.to_thread(self.desk.open)
+        if job not in jobs and len(jobs) >= state.settings.max_jobs:
             raise Busy(f"{state.settings.max_jobs} jobs wait or run already; try again when some have ended.")
-        request = _packed({"question": question.model_dump(mode="json"), "body": body.decode("utf-8", "replace")})
-        subject = f"statistics of {question.scene}"
-        job = await asyncio.to_thread(lambda: self.desk.submit(subject, request=request, message="waits for its turn"))
+
+        def submit() -> str:
+            return self.desk.submit(
+                f"statistics of {question.scene}", request=_packed(document), message="waits for its turn", job=job
+            )
+
+        await asyncio.to_thread(submit)
         self._wake.set()
         return job
 
@@ -185,6 +193,7 @@ class StatisticsJobs:
             message = "The server failed on this job; its log has the reason."
             found = {"error": LandcoverError.__name__, "detail": message}
         await state.cache.set(STATISTICS_JOBS.result(job), _packed(found), ex=state.settings.job_keep_s)
+        await self._renewed(job, progress)
         status: Literal["successful", "failed"] = "successful" if "answer" in found else "failed"
         await asyncio.to_thread(self.desk.finish, job, self._name, status, message)
         logger.info("job %s: %s", job, message)

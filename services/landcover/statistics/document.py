@@ -25,7 +25,7 @@ def figures(table: Table, contract: Contract, total_area_m2: float, *, filtered:
     return {
         "total_area_m2": total_area_m2,
         "mapped_area_m2": mapped,
-        "coverage": min(1.0, mapped / total_area_m2) if total_area_m2 else 0.0,
+        "coverage": _coverage(mapped, total_area_m2),
         "classes": [
             {
                 "value": each.value,
@@ -62,6 +62,12 @@ def change_figures(matrix: FloatArray, before: Contract, after: Contract) -> dic
         "unchanged_m2": same,
         "changed_m2": max(0.0, known - same),
     }
+
+
+def _coverage(mapped_m2: float, total_m2: float) -> float:
+    """The share that is mapped; all of it to six digits is all of it, since the two areas are measured apart."""
+    share = mapped_m2 / total_m2 if total_m2 else 0.0
+    return 1.0 if share > 1 - 1e-6 else share
 
 
 def _legend(contract: Contract) -> list[dict[str, Any]]:
