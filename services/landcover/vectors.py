@@ -14,12 +14,12 @@ import numpy as np
 import shapely
 from pyproj import CRS
 from pyproj.exceptions import CRSError
+from shapely import MultiPolygon, Polygon
 from shapely.errors import GEOSException
 
-from landcover.annotations.files import Fault, listing, read_geojson
-from landcover.annotations.geometry import Area, reproject
 from landcover.errors import InvalidRequest
-from landcover.geodesy import WGS84
+from landcover.geodesy import WGS84, transformer
+from landcover.geojson import Fault, listing, read_geojson
 
 STDIN = "-"
 _GEOJSON_SUFFIXES = (".geojson", ".json")
@@ -89,18 +89,22 @@ def to_wgs84(polygons: Polygons) -> Polygons:
     """The same in longitude and latitude; heights are dropped, and what cannot be read has no geometry."""
     if is_wgs84(polygons.crs):
         return polygons
-    features = [
-        {**each, "geometry": None if shape is None else shapely.geometry.mapping(reproject(shape, polygons.crs, WGS84))}
-        for each in polygons.features
-        for shape in [shape_of(each["geometry"])]
-    ]
+    to_degrees = transformer(polygons.crs, WGS84).transform
+
+    def moved(geometry: Mapping[str, Any]) -> Any:
+        shape = shape_of(geometry)
+        if shape is None:
+            return None
+        return shapely.geometry.mapping(shapely.transform(shape, lambda xy: np.column_stack(to_degrees(*xy.T))))
+
+    features = [{**each, "geometry": moved(each["geometry"])} for each in polygons.features]
     return replace(polygons, features=features, crs=WGS84)
 
 
-def shape_of(geometry: Mapping[str, Any]) -> Area | None:
+def shape_of(geometry: Mapping[str, Any]) -> Polygon | MultiPolygon | None:
     """A GeoJSON geometry with its coordinates as they are, valid or not; None if it is not well-formed."""
     try:
-        shape: Area = shapely.geometry.shape(geometry)
+        shape: Polygon | MultiPolygon = shapely.geometry.shape(geometry)
     except (GEOSException, ValueError, TypeError, KeyError, IndexError):
         return None
     return shape

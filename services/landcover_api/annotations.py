@@ -15,13 +15,14 @@ import shapely
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from landcover.annotations.features import MAX_AUTHOR, MAX_SCENE, Reading, as_text, checked_text, properties_of
-from landcover.annotations.files import Contents, judge, listing
+from landcover.annotations.files import judge
 from landcover.annotations.model import Annotation
 from landcover.annotations.rows import Filter
 from landcover.annotations.store import AnnotationStore
 from landcover.annotations.vocabulary import MAX_NAME, ClassTable, as_value
 from landcover.classes import LandCoverClass
 from landcover.errors import AnnotationNotFound, InvalidRequest, PreconditionFailed
+from landcover.geojson import Contents, listing
 from landcover.scene import Scene
 from landcover_api.feature_body import named_scenes, read_body
 from landcover_api.state import ApiState, State

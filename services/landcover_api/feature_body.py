@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 from fastapi import Request
 
-from landcover.annotations.files import Contents, read_geojson
 from landcover.errors import InvalidRequest, RequestTooLarge, SceneNotFound
+from landcover.geojson import Contents, read_geojson
 from landcover.scene import Scene
 from landcover_api import bodies
 from landcover_api.state import ApiState

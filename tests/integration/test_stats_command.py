@@ -350,14 +350,19 @@ def test_a_private_service_ends_with_the_command(
     ],
 )
 def test_an_image_that_cannot_be_mapped_starts_nothing(
-    demo_scene: Path, parcels: Path, tmp_path: Path, arguments: list[str], sentence: str
+    demo_scene: Path,
+    parcels: Path,
+    arguments: list[str],
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "odd.tif").write_bytes(b"rubbish")
-    scene, *more = (str(demo_scene) if each == "SCENE" else each for each in arguments)
-    process = private(Path(scene), tmp_path, "--geometry", parcels, *more)
-    output, said = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert sentence in said
-    assert said.count("\n") == 1, said
-    assert not output
-    assert not (tmp_path / ".landcover").exists()
+    monkeypatch.chdir(parcels.parent)
+    Path("odd.tif").write_bytes(b"rubbish")
+    named = (str(demo_scene) if each == "SCENE" else each for each in arguments)
+    assert main(["stats", "--geometry", "parcels.gpkg", *named]) == 1
+    said = capsys.readouterr()
+    assert sentence in said.err
+    assert said.err.count("\n") == 1, said.err
+    assert not said.out
+    assert not Path(".landcover").exists()

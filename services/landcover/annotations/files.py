@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import shapely
-from pyproj import CRS
-from pyproj.exceptions import CRSError
 from shapely import Polygon
 
 from landcover.annotations import qgis
@@ -24,6 +21,7 @@ from landcover.annotations.vocabulary import ClassTable
 from landcover.classes import OPENEARTHMAP, LandCoverClass
 from landcover.errors import InvalidRequest
 from landcover.geodesy import WGS84
+from landcover.geojson import Contents, Fault, listing, read_geojson
 from landcover.scene import Scene
 
 LAYER = "annotations"
@@ -31,29 +29,6 @@ LAYER = "annotations"
 
 _TEXT_FIELDS = ("id", "scene", "class_name", "class_color", "author", "note", "scene_version", "created", "updated")
 _FIELDS = ("id", "scene", "class", *_TEXT_FIELDS[2:])
-_SHOWN_FAULTS = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Contents:
-    """The features of a file, none of them checked."""
-
-    crs: str
-    features: Sequence[Any]
-    wkb: Sequence[bytes | None] | None = None
-    """Geometries of the features where they are in a table."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Why a feature was not taken."""
-
-    number: int
-    """Counted from 1."""
-    reason: str
-
-    def __str__(self) -> str:
-        return f"Feature {self.number}: {self.reason}"
 
 
 def read_features(
@@ -117,12 +92,6 @@ def judge(
     return annotations, faults
 
 
-def listing(faults: Sequence[Fault]) -> str:
-    """The faults in one text, the first of many."""
-    more = len(faults) - _SHOWN_FAULTS
-    return " ".join(map(str, faults[:_SHOWN_FAULTS])) + (f" And {more} more like these." if more > 0 else "")
-
-
 def read_file(path: Path, layer: str | None = None) -> Contents:
     """The features of a GeoJSON or GeoPackage file.
 
@@ -141,21 +110,6 @@ def read_file(path: Path, layer: str | None = None) -> Contents:
         except InvalidRequest as error:
             raise InvalidRequest(f"{path}: {error}") from error
     raise InvalidRequest(f"{path} is neither GeoJSON (.geojson, .json) nor a GeoPackage (.gpkg).")
-
-
-def read_geojson(document: object) -> Contents:
-    """The features of a GeoJSON Feature or FeatureCollection; an old-style `crs` is heeded.
-
-    Raises:
-        InvalidRequest: it is neither, or its CRS is unknown.
-    """
-    kind = document.get("type") if isinstance(document, Mapping) else None
-    if not isinstance(document, Mapping) or kind not in ("Feature", "FeatureCollection"):
-        raise InvalidRequest('This is no GeoJSON Feature or FeatureCollection; it needs "type": "FeatureCollection".')
-    features = [document] if kind == "Feature" else document.get("features")
-    if not isinstance(features, list):
-        raise InvalidRequest("A FeatureCollection has a list of features.")
-    return Contents(crs=_declared_crs(document), features=features)
 
 
 def write_geojson(path: Path, annotations: Iterable[Annotation]) -> None:
@@ -245,16 +199,6 @@ def _only_layer(path: Path) -> str:
         f"{path} has {len(layers)} layers with geometries ({', '.join(layers) or 'none'}), none called '{LAYER}'; "
         "say which with --layer."
     )
-
-
-def _declared_crs(document: Mapping[str, Any]) -> str:
-    declared = document.get("crs")
-    if declared is None:
-        return WGS84
-    try:
-        return CRS.from_user_input(declared["properties"]["name"]).to_wkt()
-    except (CRSError, KeyError, TypeError) as error:
-        raise InvalidRequest(f"The crs {str(declared)[:100]} is not known; leave it out for WGS 84.") from error
 
 
 def _plain(value: Any) -> Any:
