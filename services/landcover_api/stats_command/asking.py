@@ -6,7 +6,6 @@ import contextlib
 import json
 import re
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -82,17 +81,16 @@ class Inquiry:
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             task = progress.add_task("features", total=len(features))
-            todo, outside = deque(_parts(features)), deque[Sequence[_Item]]()
-            while todo:
-                part = todo.popleft()
+            parts, again, outside = _parts(features), list[Sequence[_Item]](), list[Sequence[_Item]]()
+            while part := again.pop() if again else next(parts, None):
                 try:
                     smaller = self._ask_part(part, documents, progress)
                 except InvalidRequest as error:
-                    if not str(error).startswith(_OUTSIDE) or not (todo or self._companion):
+                    if not str(error).startswith(_OUTSIDE):
                         raise
                     outside.append(part)
                     continue
-                todo.extendleft(reversed(smaller))
+                again += reversed(smaller)
                 progress.advance(task, len(part) - sum(map(len, smaller)))
             for part in outside:
                 self._ask_beside_companion(part, documents, progress)
@@ -134,6 +132,7 @@ class Inquiry:
     def _ask_beside_companion(
         self, part: Sequence[_Item], documents: list[Document | None], progress: Progress
     ) -> None:
+        """What lies outside gets zeros, if only something else does not; the service refuses it as `_answered` says."""
         companions = [self._companion] if self._companion else []
         answered = self._answered([*companions, *part], progress)[len(companions) :]
         for item, document in zip(part, answered, strict=True):

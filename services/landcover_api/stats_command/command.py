@@ -50,7 +50,10 @@ def stats(subparsers: Any) -> None:
     parser.add_argument("--crs", help="of the coordinates, such as EPSG:6677 (default: the file's own)")
     parser.add_argument("--url", help=f"of the service that has the scene (default: {DEFAULT_URL})")
     parser.add_argument(
-        "--model", help="name or digest of the service's model, or an ONNX file for an image (default: the service's)"
+        "--model",
+        metavar="NAME|FILE",
+        help="name or digest of a model of the service, or an ONNX file for an image "
+        "(default: the service's, or the one that comes with this program)",
     )
     parser.add_argument(
         "--min-confidence", type=_number(0, 1), metavar="P", help="count pixels less sure than this as unknown"

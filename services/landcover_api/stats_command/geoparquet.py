@@ -34,7 +34,7 @@ def write_geoparquet(path: Path, polygons: Polygons) -> None:
     }
     for name, column in attribute_names(features, taken=(*columns, GEOMETRY)).items():
         columns[column] = [feature["properties"].get(name) for feature in features]
-    shapes = [shape_of(feature["geometry"]) for feature in features]
+    shapes = [shapely.force_2d(shape_of(feature["geometry"])) for feature in features]
     arrays = {name: _array(values) for name, values in columns.items()}
     arrays[GEOMETRY] = pa.array([None if shape is None else shapely.to_wkb(shape) for shape in shapes], pa.binary())
     table = pa.table(arrays).replace_schema_metadata({"geo": json.dumps(_geo(shapes, polygons.crs))})

@@ -60,10 +60,11 @@ def find_scene(arguments: argparse.Namespace, console: Console) -> Iterator[Foun
 
 def is_image(name: str) -> bool:
     """Whether a scene is named by its file or URL, not by its id."""
-    url = urlsplit(name)
-    if url.scheme in REMOTE_SCHEMES:
-        return True
-    return Path(name).suffix.lower() in _IMAGE_SUFFIXES or Path(name).expanduser().is_file()
+    return _is_remote(name) or Path(name).suffix.lower() in _IMAGE_SUFFIXES or Path(name).expanduser().is_file()
+
+
+def _is_remote(name: str) -> bool:
+    return urlsplit(name).scheme in REMOTE_SCHEMES
 
 
 def _check_scene(client: ServiceClient, scene: str) -> None:
@@ -82,42 +83,47 @@ def _check_scene(client: ServiceClient, scene: str) -> None:
 def _private_service(arguments: argparse.Namespace, console: Console) -> Iterator[Found]:
     if arguments.url is not None:
         raise InvalidRequest(f"--url is for the scenes of a service; {arguments.scene} is an image, mapped here.")
-    sources = [_source(arguments.scene)]
+    locations = [arguments.scene]
     models = [_model_path(arguments.model)]
     against = arguments.against
     if against is not None and against.lower().endswith(_MODEL_SUFFIX):
         models.append(_model_path(against))
         against = f"model:{read_model(models[-1]).digest}"
     elif against is not None:
-        sources.append(_source(against))
-        against = f"scene:{sources[-1].id}"
-    scene = sources[0].id
-    if len({each.id for each in sources}) < len(sources):
+        locations.append(against)
+        against = f"scene:{_source(against).id}"
+    scene = _source(arguments.scene).id
+    if against == f"scene:{scene}":
         raise InvalidRequest(
             f"Both images are called '{scene}'; serve them with `landcover up` and ids in a YAML catalogue, or "
             "rename one."
         )
-    load_models(CatalogSettings(models=tuple(map(str, models))))
+    model = read_model(models[0]).digest
+    catalog = CatalogSettings(models=tuple(str(each.resolve()) for each in models), default_model=model)
+    load_models(catalog)
     with _stopped_like_ctrl_c(), local.state_folder(arguments.state) as folder:
         service = local.LocalService()
         try:
             console.print(f"starting a private service for {scene} …")
-            address = _start(service, folder, arguments.state, sources, models)
-            yield Found(client=ServiceClient(url=address), scene=scene, model=None, against=against)
+            address = _start(service, folder, arguments.state, locations, catalog)
+            yield Found(client=ServiceClient(url=address), scene=scene, model=model, against=against)
         finally:
             service.stop()
 
 
 def _start(
-    service: local.LocalService, folder: Path, state: Path, sources: list[SceneSource], models: list[Path]
+    service: local.LocalService, folder: Path, state: Path, locations: list[str], catalog: CatalogSettings
 ) -> str:
     from landcover.commands.up import DATABASE_FILE
 
     env = {
         "LANDCOVER_BROKER_URL": local.start_broker(service, folder),
         "LANDCOVER_CACHE_URL": local.start_cache(service, folder),
-        "LANDCOVER_SCENES": json.dumps([each.location for each in sources]),
-        "LANDCOVER_MODELS": json.dumps([str(each.resolve()) for each in models]),
+        "LANDCOVER_SCENES": json.dumps(
+            [each if _is_remote(each) else str(Path(each).expanduser().resolve()) for each in locations]
+        ),
+        "LANDCOVER_MODELS": json.dumps(catalog.models),
+        "LANDCOVER_DEFAULT_MODEL": str(catalog.default_model),
         "LANDCOVER_DATABASE_URL": f"sqlite:///{state.resolve() / DATABASE_FILE}",
         "LANDCOVER_LOG_LEVEL": os.environ.get("LANDCOVER_LOG_LEVEL", "WARNING"),
     }
