@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pydantic import ValidationError
 
-from landcover.contract import Contract, DesignEffects, Metrics
+from landcover.cli import main
+from landcover.contract import Contract, DesignEffects, Metrics, read_model
+from landcover.demo.noise import value_noise
 from landcover.statistics.adjusted import Adjusted, adjust
-from onnx_models import pixel_contract
+from landcover_export.evaluation.dispersion import design_effects, scatter_of
+from landcover_export.evaluation.metrics import confusion_matrix
+from onnx_models import BAND_STEP, pixel_contract, write_pixel_model
 
 PAPER = [[66, 0, 5, 4], [0, 55, 8, 12], [1, 0, 153, 11], [2, 1, 9, 313]]
 """Olofsson et al. 2014, table 8: rows are the map's deforestation, forest gain, stable forest, stable non-forest."""
@@ -192,3 +199,82 @@ def test_contracts_from_before_stay_valid_and_bad_effects_are_refused() -> None:
     eight = metrics(np.eye(8, dtype=int) * 9, (DesignEffects(place_px=5, classes=(1, 1)),))
     with pytest.raises(ValidationError, match="not one design effect for each class"):
         Contract.model_validate(base | {"metrics": eight.model_dump()})
+
+
+SIDE_PX = 1024
+
+
+def smooth(rng: np.random.Generator, cell_px: int) -> np.ndarray:
+    """Noise `(SIDE_PX, SIDE_PX)` that is alike over about `cell_px`."""
+    return value_noise(rng, SIDE_PX, SIDE_PX, cell_px)
+
+
+@cache
+def simulated(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Truth and map, class values `(SIDE_PX, SIDE_PX)`: errors in patches of 15 to 150 px, and one pixel in fifty."""
+    rng = np.random.default_rng(seed)
+    bounds = np.quantile(fields := smooth(rng, 120) + 0.5 * smooth(rng, 25), [0.2, 0.5, 0.8])
+    truth = np.searchsorted(bounds, fields).astype(np.uint8) + 1
+    doubt = smooth(rng, 150) + smooth(rng, 50) + smooth(rng, 15)
+    found = np.where(doubt > 1.1, np.maximum(truth - 1, 1), truth)
+    found = np.where(doubt < -1.0, np.minimum(found + 1, 4), found)
+    return truth, np.where(rng.random(truth.shape) < 0.02, 2, found).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def measured_metrics(tmp_path_factory: pytest.TempPathFactory) -> Metrics:
+    """What `landcover evaluate` writes into the contract of a model that maps twelve simulated scenes.
+
+    The model reads each pixel's class from its red, so that the map is the simulated one.
+    """
+    folder = tmp_path_factory.mktemp("simulated")
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir()
+    for seed in range(12):
+        truth, found = simulated(seed)
+        image = np.zeros((*found.shape, 3), np.uint8)
+        image[..., 0] = (found - 1) * BAND_STEP
+        Image.fromarray(image).save(folder / "images" / f"{seed}.png", compress_level=1)
+        Image.fromarray(truth).save(folder / "labels" / f"{seed}.png", compress_level=1)
+    model = write_pixel_model(folder / "m.onnx", pixel_contract("simulated", window_px=544, halo_px=16))
+    arguments = ["evaluate", str(model), "--data", str(folder), "--bootstrap", "20", "--write-contract"]
+    assert main(arguments) == 0
+    found_metrics = read_model(model).contract.metrics
+    assert found_metrics is not None
+    return found_metrics
+
+
+def coverage(known: Metrics, side_px: int) -> float:
+    """Share of the areas of mapped or present classes that the intervals hold, over squares in other scenes."""
+    held = []
+    for seed in range(100, 106):
+        truth, found = simulated(seed)
+        places = min(60, round(4 * (SIDE_PX / side_px) ** 2)) if side_px < SIDE_PX else 1
+        corners = np.random.default_rng(seed).integers(0, SIDE_PX - side_px + 1, (places, 2))
+        for row, col in corners:
+            place = slice(row, row + side_px), slice(col, col + side_px)
+            true_px, mapped_px = (np.bincount(each[place].ravel(), minlength=9)[1:] for each in (truth, found))
+            areas = adjusted(mapped_px, mapped_px * 0.25, known)
+            inside = (areas.low_m2 <= true_px * 0.25) & (true_px * 0.25 <= areas.high_m2)
+            held += inside[(true_px > 0) | (mapped_px > 0)].tolist()
+    return float(np.mean(held))
+
+
+@pytest.mark.parametrize("side_px", [20, 64, 200, 500, SIDE_PX])
+def test_measured_design_effects_cover_in_about_95_percent(measured_metrics: Metrics, side_px: int) -> None:
+    """Scenes that were not measured, places of 0.01 to 26 hectares; counts taken as independent samples fail."""
+    assert 0.9 <= coverage(measured_metrics, side_px) <= 1.0
+    assert coverage(measured_metrics.model_copy(update={"design_effects": ()}), side_px) < 0.3
+
+
+def test_design_effects_of_independent_pixels_are_one() -> None:
+    """Errors without any correlation: nothing is widened. Of blocks of 8 × 8 equal pixels, 64 times."""
+    rng = np.random.default_rng(3)
+    for side, expected in ((1, 1.0), (8, 64.0)):
+        cells = 2048 // side
+        truth, found = (rng.integers(1, 4, (cells, cells), dtype=np.uint8) for _ in range(2))
+        truth, found = (np.kron(each, np.ones((side, side), np.uint8)) for each in (truth, found))
+        confusion = confusion_matrix(truth, found, [1, 2, 3])
+        effects = design_effects(confusion, scatter_of(truth, found, [1, 2, 3]))
+        assert [each.place_px for each in effects] == [1024.0, 4096.0, 16384.0, 65536.0, 262144.0]
+        np.testing.assert_allclose([each.classes for each in effects[:3]], expected, rtol=0.3)

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
 from landcover.cli import main
-from landcover.contract import Contract, digest_of
+from landcover.contract import Contract, digest_of, read_model
 from landcover_export.evaluation.bootstrap import paired_difference
 from landcover_export.evaluation.contracts import metrics_from_report
 from landcover_export.evaluation.document import Report
@@ -273,6 +274,7 @@ def test_faulty_labels_are_found_before_anything_is_mapped(
     [
         (["--image", "a.tif"], "belong together"),
         (["--drawn", "1", "--groups", "x"], "give that too"),
+        (["--drawn", "1", "--drawn-side", "512"], "--drawn-side 1024"),
         (["--data", "nowhere"], "There is no folder nowhere"),
         (["--image", "a.tif", "--label", "b.tif"], "There is no file a.tif"),
     ],
@@ -292,12 +294,52 @@ def test_a_folder_that_cannot_be_written_is_found_first(
     assert "name another folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--classes", "1:2"], ["--scale", "0"], ["--bootstrap", "-1"], ["--data", "x"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--drawn", "1", "--classes", "1:2"],
+        ["--drawn", "1", "--scale", "0"],
+        ["--drawn", "1", "--bootstrap", "-1"],
+        ["--drawn", "-1"],
+        ["--data", "x", "--image", "y"],
+        [],
+        ["other.onnx", "--drawn", "1", "--write-contract"],
+    ],
+)
 def test_usage(arguments: list[str], pixel_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["evaluate", str(pixel_model), "--drawn", "1", *arguments])
+        main(["evaluate", str(pixel_model), *arguments])
     assert ended.value.code == 2
     assert "usage: landcover evaluate" in capsys.readouterr().err
+
+
+def test_figures_into_the_contract_of_the_file_itself(root: Path, tmp_path: Path, pixel_model: Path) -> None:
+    """Files and a drawn scene pooled; all but the figures stays as it was, and a second time changes nothing."""
+    model, out = tmp_path / "m.onnx", tmp_path / "r.json"
+    model.write_bytes(pixel_model.read_bytes())
+    arguments = ["evaluate", str(model), "--data", str(root), "--drawn", "7", "--drawn-side", "1024"]
+    assert main([*arguments, "--write-contract", "--json", str(out), "--bootstrap", "20"]) == 0
+    report, before, after = read_report(out), read_model(pixel_model), read_model(model)
+    metrics = after.contract.metrics
+    assert metrics is not None
+    assert report.models[0].digest == before.digest != after.digest
+    assert after.contract.model_copy(update={"metrics": None}) == before.contract
+    assert [list(row) for row in metrics.confusion_matrix] == report.models[0].confusion_matrix
+    assert sum(map(sum, metrics.confusion_matrix)) == report.labelled_pixels > 1024**2
+    assert {each.image for each in report.windows} >= {"north_a", "drawn-7"}
+    assert metrics.design_effects == tuple(report.models[0].design_effects)
+    assert metrics.design_effects[0].place_px == pytest.approx(1024, rel=0.1)
+    assert onnx.load(model).graph == onnx.load(pixel_model).graph
+    assert main([*arguments, "--write-contract", "--bootstrap", "20"]) == 0
+    assert read_model(model).digest == after.digest
+
+
+def test_a_report_from_before_design_effects_is_still_read(folder: Path, tmp_path: Path, pixel_model: Path) -> None:
+    document = json.loads((folder / "report.json").read_text())
+    for each in document["models"]:
+        del each["design_effects"]
+    (tmp_path / "r.json").write_text(json.dumps(document))
+    assert metrics_from_report(tmp_path / "r.json", pixel_model).design_effects == ()
 
 
 @pytest.mark.parametrize("name", ["junk.onnx", "junk.pt"])

@@ -82,12 +82,12 @@ def design_effects(confusion: IntArray, scatter: Scatter) -> tuple[DesignEffects
     for windows, products in zip(scatter.windows, scatter.products, strict=True):
         if windows < FEWEST_WINDOWS:
             break
-        place_px = products[:classes, :classes].sum() / confusion.sum()
+        place_px = round(float(products[:classes, :classes].sum() / confusion.sum()), 1)
         if found and place_px <= found[-1].place_px:
             break  # every image is one window already
         squares = np.einsum("aj,ab,bj->j", differences, products, differences) * windows / (windows - 1)
         effects = np.maximum(np.divide(squares, independent, out=np.ones(classes), where=independent > 0), 1.0)
-        found.append(DesignEffects(place_px=round(place_px, 1), classes=tuple(effects.round(2).tolist())))
+        found.append(DesignEffects(place_px=place_px, classes=tuple(effects.round(2).tolist())))
     return tuple(found)
 
 
