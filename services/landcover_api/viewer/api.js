@@ -17,6 +17,7 @@
 
 const TMS = "WebMercatorQuad";
 const POINT_WAIT_S = 2;
+const STATISTICS_WAIT_S = 4;
 
 /** Where the API is: the folder of this page, so that it also works below a path of a proxy. */
 export const BASE = new URL(".", document.baseURI).href;
@@ -44,11 +45,12 @@ export class Problem extends Error {
  * Fetch, and turn whatever is no success into a Problem. Aborting throws as `fetch` does.
  * @param {string} url
  * @param {AbortSignal} [signal]
+ * @param {RequestInit} [options]
  */
-export async function ask(url, signal) {
+export async function ask(url, signal, options) {
   let response;
   try {
-    response = await fetch(url, { signal });
+    response = await fetch(url, { ...options, signal });
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new Problem("The server cannot be reached.");
@@ -165,6 +167,43 @@ export function fetchPoint(scene, model, { lng, lat }, signal) {
  */
 export const fetchReview = (scene, model, signal) =>
   askJson(`${landcover(scene)}/review?${new URLSearchParams({ model })}`, signal);
+
+/**
+ * @typedef {{value: number, name: string, color: string, area_m2: number, share: number, mean_confidence: number,
+ *   adjusted_area_m2: number | null, adjusted_ci95_m2: [number, number] | null}} ClassFigures
+ * @typedef {{total_area_m2: number, mapped_area_m2: number, coverage: number, classes: ClassFigures[],
+ *   notes?: string[]}} Statistics
+ * @typedef {{id?: string | number, geometry: any, properties: {statistics: Statistics} & Record<string, any>}} MeasuredFeature
+ * @typedef {{id: string, status: "accepted" | "running" | "successful" | "failed" | "dismissed", progress: number,
+ *   message: string, eta_s: number | null}} Job
+ */
+
+/**
+ * Ask for the statistics of polygons.
+ * @param {string} scene
+ * @param {string} model
+ * @param {string} body GeoJSON
+ * @param {AbortSignal} signal
+ * @param {string} [accept]
+ * @returns {Promise<{text: string, job: Job | null}>} the answer, or the job that makes it when that takes long
+ */
+export async function fetchStatistics(scene, model, body, signal, accept = "application/geo+json") {
+  const url = `${landcover(scene)}/statistics?${new URLSearchParams({ model, wait: String(STATISTICS_WAIT_S) })}`;
+  const headers = { "Content-Type": "application/geo+json", Accept: accept };
+  const response = await ask(url, signal, { method: "POST", body, headers });
+  const text = await response.text();
+  return { text, job: response.status === 202 ? JSON.parse(text) : null };
+}
+
+/** @param {string} id @param {AbortSignal} signal @returns {Promise<Job>} */
+export const fetchJob = (id, signal) => askJson(`${BASE}jobs/${id}`, signal);
+
+/** What came out of a job; its error is a Problem. @param {string} id @param {AbortSignal} signal @param {string} [accept] */
+export const fetchJobResult = async (id, signal, accept = "application/geo+json") =>
+  (await ask(`${BASE}jobs/${id}/results`, signal, { headers: { Accept: accept } })).text();
+
+/** @param {string} id */
+export const dismissJob = (id) => ask(`${BASE}jobs/${id}`, undefined, { method: "DELETE" });
 
 /** Why nothing is mapped, as far as the server knows: a sentence, or null. */
 export async function fetchTrouble() {

@@ -43,6 +43,11 @@ export class Panel {
     return document.body.classList.contains("panel-open");
   }
 
+  /** Open or close it where it covers the map. @param {boolean} visible */
+  makeVisible(visible) {
+    if (PHONE.matches) this.#open(visible);
+  }
+
   /** @param {boolean} open */
   #open(open) {
     document.body.classList.toggle("panel-open", open);

@@ -8,6 +8,7 @@ import {
   ScaleControl,
   setMaxParallelImageRequests,
 } from "./vendor/maplibre-gl/maplibre-gl.mjs";
+import { Area } from "./area.js";
 import { addresses, fetchImagery, fetchLandcover, fetchModels, fetchScenes } from "./api.js";
 import { Busy, showProblem } from "./notices.js";
 import { Panel } from "./panel.js";
@@ -201,11 +202,14 @@ function start(scenes, catalogue) {
     return shown?.bounds && state.model ? { scene: shown, model: state.model } : null;
   });
 
-  const review = new Review(map, ready, (bounds) => {
+  /** @param {[number, number, number, number]} bounds */
+  const flyTo = (bounds) => {
     const { left, bottom } = panel.cover;
     const padding = { top: 3 * MARGIN_PX, right: 3 * MARGIN_PX, left: left + 3 * MARGIN_PX, bottom: bottom + 3 * MARGIN_PX };
     map.fitBounds(bounds, { padding, duration: 800 });
-  });
+  };
+  const review = new Review(map, ready, flyTo);
+  const area = new Area(map, ready, { flyTo, showPanel: (visible) => panel.makeVisible(visible) });
 
   /** Choose what the address leaves open or names wrongly; a sentence about the latter. */
   function settle() {
@@ -270,7 +274,9 @@ function start(scenes, catalogue) {
     panel.show(state, scene(), model());
     const shown = view();
     panel.showAddresses(shown && addresses(shown));
-    review.show(shown && scene()?.bounds ? { scene: shown.scene, model: shown.model } : null);
+    const subject = shown && scene()?.bounds ? { scene: shown.scene, model: shown.model } : null;
+    review.show(subject);
+    area.show(subject);
     document.title = state.scene ? `${scene()?.title ?? state.scene} · Land cover` : "Land cover";
   }
 
