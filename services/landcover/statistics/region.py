@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -33,6 +34,9 @@ _MOST_POINTS = 500_000
 _BAND_DEGREES = 90.0
 _MOST_LATTICE_STEPS = 1 << 15
 
+_LOOKED_AT = (0.25, 0.5, 0.75)
+"""Where along an edge it is told whether it is straight; its middle alone may be on the line by symmetry."""
+
 _GEODESIC_STEP = {True: 0.01, False: 1000.0}
 """Edges no longer than that, in degrees or metres, are as good as geodesics (a decimetre at 80° N)."""
 
@@ -54,7 +58,7 @@ def polygon_region(grid: Grid, crs: str, geometry: Area) -> Region:
     beyond 180°; parts are moved by full turns to where the grid is.
     """
     area_m2 = polygon_area_m2(crs, geometry)
-    if CRS.from_user_input(crs).is_geographic:
+    if _is_geographic(crs):
         geometry = _turned_towards(grid, crs, geometry)
     near = shapely.box(*_surroundings(grid, crs))
     if not shapely.covers(near, geometry):
@@ -90,14 +94,15 @@ def box_region(grid: Grid, crs: str, bounds: tuple[float, float, float, float]) 
 def polygon_area_m2(crs: str, geometry: Area) -> float:
     """Geodesic area of a polygon of `crs`, m²: of each shell less its holes."""
     to_wgs84 = transformer(crs, WGS84)
-    geographic = CRS.from_user_input(crs).is_geographic
+    geographic = _is_geographic(crs)
     step = max(_GEODESIC_STEP[geographic], geometry.length / _MOST_POINTS)
     total = 0.0
     for part in _bands(geometry) if geographic else shapely.get_parts(geometry):
         followed = shapely.segmentize(part, step)
         for number, ring in enumerate((followed.exterior, *followed.interiors)):
             points = shapely.get_coordinates(ring)[:-1]
-            area = geodesic_area_m2(*to_wgs84.transform(points[:, 0], points[:, 1]))
+            lon_lat = points.T if crs == WGS84 else to_wgs84.transform(points[:, 0], points[:, 1])
+            area = geodesic_area_m2(*lon_lat)
             total += area if number == 0 else -area
     return max(total, 0.0)
 
@@ -115,7 +120,7 @@ def _bands(geometry: Area) -> list[Polygon]:
 def _in_pixels(grid: Grid, crs: str, geometry: Area) -> Area:
     """`geometry` in the grid's pixels, with its edges followed."""
     to_pixels = _to_pixels(grid, crs)
-    straight = crs == grid.crs or CRS.from_user_input(crs) == CRS.from_user_input(grid.crs)
+    straight = _are_same(crs, grid.crs)
 
     def ring(line: Any) -> Points:
         points = shapely.get_coordinates(line)
@@ -131,16 +136,17 @@ def _in_pixels(grid: Grid, crs: str, geometry: Area) -> Area:
 
 def _followed(points: Points, project: Callable[[Points], Points]) -> Points:
     """A closed ring `(n, 2)` with its edges halved until they are straight also after `project`, into pixels."""
-    while len(points) < _MOST_POINTS:
-        ends = project(points)
-        bent = np.zeros(len(points) - 1, bool)
-        for t in (0.25, 0.5, 0.75):
-            there = project(points[:-1] * (1 - t) + points[1:] * t)
+    while (count := len(points)) < _MOST_POINTS:
+        starts, ends = points[:-1], points[1:]
+        between = [starts * (1 - t) + ends * t for t in _LOOKED_AT]
+        there = np.split(project(np.concatenate([points, *between])), [count + i * (count - 1) for i in range(3)])
+        bent = np.zeros(count - 1, bool)
+        for t, seen in zip(_LOOKED_AT, there[1:], strict=True):
             with np.errstate(invalid="ignore"):
-                bent |= np.hypot(*(there - ends[:-1] * (1 - t) - ends[1:] * t).T) > EDGE_TOLERANCE_PX
+                bent |= np.hypot(*(seen - there[0][:-1] * (1 - t) - there[0][1:] * t).T) > EDGE_TOLERANCE_PX
         if not bent.any():
             break
-        points = np.insert(points, np.flatnonzero(bent) + 1, (points[:-1] + points[1:])[bent] / 2, axis=0)
+        points = np.insert(points, np.flatnonzero(bent) + 1, (starts + ends)[bent] / 2, axis=0)
     return points
 
 
@@ -155,11 +161,20 @@ def _to_pixels(grid: Grid, crs: str) -> Callable[[Points], Points]:
     return to_pixels
 
 
+@lru_cache(maxsize=64)
+def _is_geographic(crs: str) -> bool:
+    return bool(CRS.from_user_input(crs).is_geographic)
+
+
+@lru_cache(maxsize=64)
+def _are_same(crs: str, other: str) -> bool:
+    return bool(CRS.from_user_input(crs) == CRS.from_user_input(other))
+
+
 def _turned_towards(grid: Grid, crs: str, geometry: Area) -> Area:
     """Parts of a geographic CRS moved by full turns to the grid's side of the Earth."""
-    lon, _ = transformer(grid.crs, crs).transform(*(grid.transform @ (grid.width_px / 2, grid.height_px / 2)))
-    if not math.isfinite(lon):
-        return geometry
+    west, _, east, _ = _surroundings(grid, crs)
+    lon = (west + east) / 2
     parts = []
     for part in shapely.get_parts(geometry):
         turns = round((lon - (part.bounds[0] + part.bounds[2]) / 2) / 360)
@@ -188,6 +203,7 @@ def _pixel_in(grid: Grid, crs: str) -> float:
     return side if math.isfinite(side) and side > 0 else math.inf
 
 
+@lru_cache(maxsize=256)
 def _surroundings(grid: Grid, crs: str) -> tuple[float, float, float, float]:
     """A box in `crs` that holds the grid with some margin; nearly without limits where `crs` does not reach it all."""
     cols, rows = outline(0, 0, grid.width_px, grid.height_px, segments=_OUTLINE_SEGMENTS)
