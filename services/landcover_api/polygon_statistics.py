@@ -161,6 +161,7 @@ def _read(
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"The body is no JSON ({error}); send GeoJSON.") from None
+    _check_depth(document)
     if question.crs is None and (named := named_crs(document)):
         raise InvalidRequest(
             f"The body says its CRS is {named[:60]}; GeoJSON is WGS 84 (RFC 7946). Name another in the address: "
@@ -182,6 +183,14 @@ def _read(
             )
         regions.append(region)
     return document, asked, regions
+
+
+def _check_depth(document: Any) -> None:
+    """Refuse what can be read but not be written again; the result of a job is two levels deeper at most."""
+    try:
+        orjson.dumps([[document]])
+    except TypeError:
+        raise InvalidRequest("The body nests lists or objects more than 250 deep; send flatter properties.") from None
 
 
 def _check_degrees(geometry: Area, name: str) -> None:

@@ -104,7 +104,7 @@ def statistics_router() -> APIRouter:
         question = Question(
             scene=cover.scene.id,
             model=cover.model.digest,
-            crs=crs,
+            crs=crs or None,
             min_confidence=min_confidence,
             against=None if other is None else (other.scene.id, other.model.digest),
             discount=discount,

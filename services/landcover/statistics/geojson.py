@@ -18,6 +18,7 @@ from landcover.statistics.region import Area, Points
 _TOUCHING = 1e-9
 """Share of an area by which two readings of a ring may differ and still be one."""
 
+_AREAS = ("Polygon", "MultiPolygon")
 _KINDS = "a Feature, a FeatureCollection, a Polygon or a MultiPolygon"
 
 
@@ -117,14 +118,14 @@ def _features(document: object) -> list[Any]:
         return features
     if kind == "Feature":
         return [document]
-    if isinstance(kind, str) and ("coordinates" in document or "geometries" in document):
+    if isinstance(kind, str) and (kind in _AREAS or "coordinates" in document or "geometries" in document):
         return [{"type": "Feature", "properties": {}, "geometry": document}]
     raise InvalidRequest(f"The body must be {_KINDS}; its type is {shown(kind)}.")
 
 
 def _asked(feature: object) -> Asked:
     if not isinstance(feature, Mapping) or feature.get("type") != "Feature":
-        raise InvalidRequest("is no GeoJSON Feature.")
+        raise InvalidRequest("it is no GeoJSON Feature.")
     properties = feature.get("properties")
     if not (properties is None or isinstance(properties, Mapping)):
         raise InvalidRequest("properties must be an object or null.")
@@ -132,7 +133,7 @@ def _asked(feature: object) -> Asked:
     if not isinstance(geometry, Mapping):
         raise InvalidRequest("it has no geometry; statistics are of a Polygon or a MultiPolygon.")
     kind, coordinates = geometry.get("type"), geometry.get("coordinates")
-    if kind not in ("Polygon", "MultiPolygon"):
+    if kind not in _AREAS:
         raise InvalidRequest(f"geometry is a {shown(kind)}; statistics are of a Polygon or a MultiPolygon.")
     if not isinstance(coordinates, list) or not coordinates:
         raise InvalidRequest("geometry has no coordinates; draw a polygon.")
