@@ -2,6 +2,7 @@
 
 import { dismissJob, fetchJob, fetchJobResult, fetchStatistics } from "./api.js";
 import { areaText, classEntry, coverageText, titleOf, withText } from "./figures.js";
+import { boundsOf, closed } from "./polygons.js";
 import { Sketch } from "./sketch.js";
 
 /** @param {string} id @returns {any} */
@@ -238,7 +239,7 @@ export class Area {
     const numbered = features.map((/** @type {any} */ each, /** @type {number} */ i) => ({
       type: "Feature",
       properties: { number: i + 1 },
-      geometry: each.type === "Feature" ? each.geometry : each,
+      geometry: closed(each.type === "Feature" ? each.geometry : each),
     }));
     await this.ready;
     this.map.getSource("area").setData({ type: "FeatureCollection", features: numbered });
@@ -276,19 +277,6 @@ const pause = (ms, signal) =>
     const timer = setTimeout(resolve, ms);
     signal.addEventListener("abort", () => (clearTimeout(timer), reject(signal.reason)), { once: true });
   });
-
-/** @param {import("./api.js").MeasuredFeature[]} features @returns {[number, number, number, number]} */
-function boundsOf(features) {
-  const rings = features.flatMap(({ geometry: { type, coordinates } }) => (type === "Polygon" ? coordinates : coordinates.flat()));
-  const bounds = [Infinity, Infinity, -Infinity, -Infinity];
-  for (const [x, y] of rings.flat()) {
-    bounds[0] = Math.min(bounds[0], x);
-    bounds[1] = Math.min(bounds[1], y);
-    bounds[2] = Math.max(bounds[2], x);
-    bounds[3] = Math.max(bounds[3], y);
-  }
-  return /** @type {any} */ (bounds);
-}
 
 /** @param {string} content @param {string} type @param {string} name */
 function save(content, type, name) {
