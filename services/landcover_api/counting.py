@@ -224,12 +224,15 @@ class Counting:
     ) -> list[tuple[int, Table]]:
         grid, max_value = self._cover.grid, self._cover.model.contract.max_value
         tables = []
-        for index, layers in found.items():
-            classes, confidence = (block.decode(layer, grid.block_px) for layer in layers)
+        for index, stored in found.items():
+            classes, confidence = (block.decode(layer, grid.block_px) for layer in stored)
             areas = tally.pixel_areas_m2(grid, index)
             for number in users[index]:
-                share = cells.shares(grid, self._regions[number], index)
-                tables.append((number, tally.edge_table(share, areas, classes, confidence, self._least, max_value)))
+                part = cells.part(grid, self._regions[number], index)
+                if part is None:
+                    continue
+                layers = areas[part.window], classes[part.window], confidence[part.window]
+                tables.append((number, tally.edge_table(part.share, *layers, self._least, max_value)))
         return tables
 
     async def _careful(self, read: Iterable[BlockIndex], work: Callable[[], T]) -> T:

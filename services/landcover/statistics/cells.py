@@ -6,6 +6,7 @@ region costs to count grows with its perimeter and not with its area.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -13,11 +14,9 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import shapely
-from exactextract import exact_extract
-from exactextract.raster import NumPyRasterSource
-from shapely.affinity import translate
 
 from landcover.grid import BlockIndex, Grid
+from landcover.statistics.coverage import coverage
 from landcover.statistics.region import Area, Region
 
 FANOUT = 4
@@ -25,14 +24,8 @@ FANOUT = 4
 
 MAX_LEVEL = 3
 
-_PART_PX = 128
-"""Blocks are looked at in parts of this side: exactextract's cost grows with the pixels that it covers."""
-
 _LEAST_PX = 1e-7
 """What overlaps by less only touches, or rounding would ask for neighbours of regions that end where blocks do."""
-
-_SHIFTS_PX = (0.0, 1e-8, -3e-8, 1e-7)
-_WRONG_PX = 1e-3
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 Boxes: TypeAlias = npt.NDArray[np.object_]
@@ -93,50 +86,40 @@ def blocks_around(grid: Grid, region: Region) -> int:
     return max(0, right - left) * max(0, bottom - top)
 
 
-def shares(grid: Grid, region: Region, index: BlockIndex) -> FloatArray:
-    """The share of each pixel of a block that lies inside `region`, `(height, width)` of its part on the scene."""
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What of a block lies inside a region."""
+
+    window: tuple[slice, slice]
+    """Rows and columns of the block; nothing beyond them is inside."""
+    share: FloatArray
+    """Of each pixel in the window, `(rows, columns)`, 0..1."""
+
+
+def part(grid: Grid, region: Region, index: BlockIndex) -> Part | None:
+    """The part of a block that lies inside `region`; None if nothing does."""
     height, width = grid.block_shape(index)
     top, left = index.row * grid.block_px, index.col * grid.block_px
-    share = np.zeros((height, width))
     clipped = _clip(region.shape, left, top, width, height)
     if clipped is None:
-        return share
-    parts = np.array([(row, col) for row in range(0, height, _PART_PX) for col in range(0, width, _PART_PX)])
-    x, y = left + parts[:, 1], -(top + parts[:, 0])
-    right, bottom = np.minimum(x + _PART_PX, left + width), np.maximum(y - _PART_PX, -(top + height))
-    boxes = shapely.box(x, bottom, right, y)
-    shapely.prepare(clipped)
-    inside, touched = shapely.covers(clipped, boxes), shapely.intersects(clipped, boxes)
-    for number, (row, col) in enumerate(parts.tolist()):
-        if inside[number]:
-            share[row : row + _PART_PX, col : col + _PART_PX] = 1
-        elif touched[number]:
-            share[row : row + _PART_PX, col : col + _PART_PX] = _exact_shares(
-                clipped, left + col, top + row, min(_PART_PX, width - col), min(_PART_PX, height - row)
-            )
-    return share
-
-
-def _exact_shares(shape: Area, left: int, top: int, width: int, height: int) -> FloatArray:
-    """exactextract's, checked: where an edge passes a cell's corner within rounding it may be wrong by whole cells.
-
-    The shape is then moved by less than matters.
-    """
-    share = np.zeros((height, width))
-    clipped = _clip(shape, left, top, width, height)
-    if clipped is None:
-        return share
-    cells = NumPyRasterSource(
-        np.zeros((height, width), np.uint8), xmin=left, ymin=-(top + height), xmax=left + width, ymax=-top
+        return None
+    west, south, east, north = clipped.bounds
+    first_col, first_row = math.floor(west), math.floor(-north)
+    cols, rows = math.ceil(east) - first_col, math.ceil(-south) - first_row
+    if not (cols and rows):
+        return None
+    moved = shapely.transform(clipped, lambda points: points * (1, -1) - (first_col, first_row))
+    return Part(
+        window=(slice(first_row - top, first_row - top + rows), slice(first_col - left, first_col - left + cols)),
+        share=coverage(moved, cols, rows),
     )
-    for shift in _SHIFTS_PX:
-        moved = translate(clipped, shift, shift / 2) if shift else clipped
-        feature = {"type": "Feature", "properties": {}, "geometry": shapely.geometry.mapping(moved)}
-        found = exact_extract(cells, feature, ["cell_id", "coverage"])[0]["properties"]
-        share = np.zeros((height, width))
-        share.flat[np.asarray(found["cell_id"], dtype=np.int64)] = found["coverage"]
-        if abs(share.sum() - clipped.area) < _WRONG_PX:
-            break
+
+
+def shares(grid: Grid, region: Region, index: BlockIndex) -> FloatArray:
+    """The share of each pixel of a block that lies inside `region`, `(height, width)` of its part on the scene."""
+    share = np.zeros(grid.block_shape(index))
+    if (inside := part(grid, region, index)) is not None:
+        share[inside.window] = inside.share
     return share
 
 

@@ -71,7 +71,7 @@ def edge_table(
     """
     height, width = share.shape
     classes, confidence = classes[:height, :width], confidence[:height, :width]
-    flat = (np.where(confidence >= least, classes, 0) if least else classes).ravel()
+    flat = (np.where(confidence >= least, classes, 0) if least else classes).ravel().astype(np.intp)
     weights = (share, share * confidence, share * areas_m2)
     return np.stack([np.bincount(flat, each.ravel(), max_value + 1) for each in weights])
 
