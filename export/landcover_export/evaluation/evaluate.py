@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from landcover.classes import UNKNOWN, LandCoverClass
+from landcover.contract import Metrics
 from landcover.errors import InvalidModel
-from landcover_export.evaluation.dispersion import Scatter, scatter_of
+from landcover_export.evaluation.dispersion import Scatter, design_effects, scatter_of
 from landcover_export.evaluation.mapping import ByteArray
-from landcover_export.evaluation.metrics import FloatArray, IntArray, confusion_matrix
+from landcover_export.evaluation.metrics import Accuracy, FloatArray, IntArray, confusion_matrix
 from landcover_export.evaluation.models import BlockModel
 from landcover_export.labelled import LabelledImage
 
@@ -77,6 +78,11 @@ class Counts:
     def confusion(self) -> IntArray:
         """Pooled over the windows, `(classes, classes)`."""
         return np.asarray(self.confusions.sum(axis=0))
+
+    def as_metrics(self, dataset: str) -> Metrics:
+        """The form in which a contract carries it, without intervals."""
+        effects = design_effects(self.confusion, self.scatter)
+        return Accuracy(confusion=self.confusion).as_metrics(dataset).model_copy(update={"design_effects": effects})
 
     @property
     def labelled(self) -> IntArray:

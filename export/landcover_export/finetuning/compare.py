@@ -11,7 +11,6 @@ from landcover.contract import Metrics
 from landcover_export.checkpoints import Checkpoint
 from landcover_export.evaluation.evaluate import MappedImage, evaluate_windows
 from landcover_export.evaluation.mapping import ByteArray
-from landcover_export.evaluation.metrics import Accuracy
 from landcover_export.finetuning.base import held_out_images
 from landcover_export.finetuning.gate import Measured
 from landcover_export.finetuning.material import Material
@@ -73,13 +72,13 @@ def compare(material: Material, child: Checkpoint, console: Console) -> Comparis
         Measured(parent=each.counts[0].confusions, child=each.counts[1].confusions) for each in (on_places, on_base)
     )
     known = (
-        (base, f"{material.base.validation_name} (not trained on)"),
-        (annotations, "annotations held out of fine-tuning"),
+        (on_base.counts[1], f"{material.base.validation_name} (not trained on)"),
+        (on_places.counts[1], "annotations held out of fine-tuning"),
     )
-    measured = next(((each, name) for each, name in known if each.child.sum()), None)
+    measured = next(((counts, name) for counts, name in known if counts.confusions.any()), None)
     return Comparison(
         annotations=annotations,
         base=base if base.child.sum() else None,
         maps=tuple(maps),
-        metrics=Accuracy(confusion=measured[0].child.sum(axis=0)).as_metrics(measured[1]) if measured else None,
+        metrics=measured[0].as_metrics(measured[1]) if measured else None,
     )
