@@ -39,6 +39,18 @@ def test_its_requests_show_something(service: Service, address: str) -> None:
             assert image.colormap(1)
 
 
+def test_its_polygon_is_counted(service: Service) -> None:
+    address, body = re.search(
+        r'^curl -X POST "http://127\.0\.0\.1:8000(\S+)" -d \'(.*?)\'$', README, re.M | re.S
+    ).groups()
+    with service.client as client:
+        response = client.post(address.replace("wait=30", "wait=60"), content=body)
+    statistics = response.json()["properties"]["statistics"]
+    assert statistics["complete"] and statistics["coverage"] > 0.5
+    for name in ("pixels", "area_m2", "share", "mean_confidence"):
+        assert f"`{name}`" in README and name in statistics["classes"][0]
+
+
 def test_its_links_lead_somewhere() -> None:
     root = Path(__file__).parents[2]
     pages = [root / "README.md", *sorted((root / "docs").glob("*.md"))]

@@ -38,7 +38,7 @@ def stats(subparsers: Any) -> None:
         "an image here, with a model here:\n"
         "  landcover stats ortho.tif --model mine.onnx --geometry parcels.shp --out areas.parquet\n\n"
         "what has become of each class between two images:\n"
-        "  landcover stats ortho2020.tif --against ortho2025.tif --geometry parcels.gpkg --out change.csv",
+        "  landcover stats ortho2025.tif --against ortho2020.tif --geometry parcels.gpkg --out change.csv",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("scene", help="a scene's id, or an image (GeoTIFF file, or its https or s3 URL)")
