@@ -1,4 +1,4 @@
-"""`landcover bench`: what a tile costs, as ratios to floors measured in the same run."""
+"""`landcover bench`: what tiles and statistics cost, as ratios to floors measured in the same run."""
 
 from __future__ import annotations
 
@@ -31,25 +31,52 @@ def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "bench",
-        help="measure this machine: warm and cold tiles against their floors",
+        help="measure this machine: tiles against their floors, statistics beside exactextract",
         description="Start a service of its own and measure it. Every figure is a ratio to a floor measured in the\n"
         "same run, since machines and their load differ:\n"
         "  warm tile   requests/s to those of a bare Starlette endpoint that fetches the same bytes from the cache\n"
-        "  cold tile   latency to the sum of its parts (read, network, encoding) run alone in one process",
-        epilog="example:\n  landcover bench --scene ortho.tif --json bench.json",
+        "  cold tile   latency to the sum of its parts (read, network, encoding) run alone in one process\n"
+        "  statistics  processor time and memory to those of exactextract on a finished map of the same ground",
+        epilog="examples:\n  landcover bench                            tiles, in two minutes\n"
+        "  landcover bench --scene ortho.tif --json bench.json\n"
+        "  landcover bench statistics                 polygons of 10 to 1 000 blocks, in two minutes\n"
+        "  landcover bench statistics --largest 10000    a 1.7 GB cache, twenty minutes",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("section", nargs="?", choices=("tiles", "statistics"), default="tiles", help="default: tiles")
     parser.add_argument("--scene", help="a GeoTIFF (default: the drawn demonstration)")
     parser.add_argument("--model", type=Path, default=demo_model_path(), help="an ONNX file (default: demonstration)")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of each warm measurement (default: 3)")
     parser.add_argument("--rounds", type=int, default=3, help="each is the median of so many rounds (default: 3)")
     parser.add_argument("--blocks", type=int, default=16, help="cold tiles to time (default: 16)")
+    parser.add_argument(
+        "--largest",
+        type=int,
+        choices=(10, 100, 1000, 10_000),
+        default=1000,
+        help="statistics: largest area, in blocks (default: 1000)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
     console = Console(highlight=False, width=130)
+    if arguments.section == "statistics":
+        figures = _statistics(arguments.model, arguments.largest, console)
+    else:
+        figures = _tiles(arguments, console)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def _statistics(model: Path, largest: int, console: Console) -> dict[str, Any]:
+    from landcover.commands.bench_statistics.command import run_statistics  # needs the API's libraries
+
+    return {"statistics": run_statistics(model, largest, console)}
+
+
+def _tiles(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="landcover-bench-") as name:
         folder = Path(name)
         scene = arguments.scene or str(_demo(folder))
@@ -67,8 +94,7 @@ def _run(arguments: argparse.Namespace) -> None:
             service.stop()
     figures = {"parts": parts, "cold": cold | {"ratio": cold["median_s"] / parts["total_s"]}, "warm": warm}
     _print(console, figures)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    return figures
 
 
 def _demo(folder: Path) -> Path:
