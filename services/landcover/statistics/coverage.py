@@ -3,8 +3,8 @@
 Each edge is cut where it passes from pixel to pixel; a piece covers what lies right of it in its pixel and all of the
 pixels further right, with the sign of its direction, so that sums along rows are the shares (as font rasterisers do,
 such as font-rs). It costs what the edges' length in pixels does, and rounding at a pixel's corner moves an area by
-1e-13, not a whole pixel from one side to the other. exactextract says the same (the tests compare), at five times the
-cost for one block and more for small polygons.
+1e-13, not a whole pixel from one side to the other. exactextract says the same (the tests compare), at twice the cost
+and more where there are many blocks or small polygons.
 """
 
 from __future__ import annotations
