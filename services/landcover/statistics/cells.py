@@ -93,7 +93,7 @@ class Part:
     window: tuple[slice, slice]
     """Rows and columns of the block; nothing beyond them is inside."""
     share: FloatArray
-    """Of each pixel in the window, `(rows, columns)`, 0..1."""
+    """Of each pixel in the window, `(rows, columns)`, 0..1; to single precision, so that it is exactextract's number."""
 
 
 def part(grid: Grid, region: Region, index: BlockIndex) -> Part | None:
@@ -111,7 +111,7 @@ def part(grid: Grid, region: Region, index: BlockIndex) -> Part | None:
     moved = shapely.transform(clipped, lambda points: points * (1, -1) - (first_col, first_row))
     return Part(
         window=(slice(first_row - top, first_row - top + rows), slice(first_col - left, first_col - left + cols)),
-        share=coverage(moved, cols, rows),
+        share=coverage(moved, cols, rows).astype(np.float32).astype(np.float64),
     )
 
 
