@@ -19,6 +19,13 @@ from landcover.errors import LandcoverError
 from landcover.logs import configure_logging
 
 _EXTRAS = {"landcover_api": "api", "landcover_worker": "worker", "landcover_export": "export"}
+_EXTRAS_OF_COMMANDS = {
+    "annotations": "api",
+    "bench": "api,worker,local",
+    "up": "local",
+    "train": "export",
+    "evaluate": "export",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,9 +83,7 @@ def _load(entry: Any, subparsers: Any) -> None:
 
 
 def _advice(command: str, error: ModuleNotFoundError, package: str = "") -> str:
-    extra = _EXTRAS.get(package) or {"annotations": "api", "up": "local", "train": "export", "evaluate": "export"}.get(
-        command, command
-    )
+    extra = _EXTRAS.get(package) or _EXTRAS_OF_COMMANDS.get(command, command)
     return (
         f"'{command}' needs the Python package '{error.name}': install landcover-tiles[{extra}], or run "
         "`make install-dev` in a clone."

@@ -16,10 +16,12 @@ from rich.table import Table
 
 from landcover import local
 from landcover.commands.bench_statistics import shapes
-from landcover.commands.bench_statistics.ground import make_ground, map_ground
+from landcover.commands.bench_statistics.ground import Ground, make_ground, map_ground
 from landcover.commands.bench_statistics.measure import Asked, Measurement
+from landcover.commands.bench_statistics.peers import EXACTEXTRACT, is_installed
 from landcover.commands.bench_statistics.shapes import CIRCLE
 from landcover.connections import connect
+from landcover.errors import InvalidConfiguration
 from landcover.service_client import ServiceClient
 
 _CACHE_BYTES_A_BLOCK = 120_000
@@ -28,42 +30,20 @@ _COMPARED_BLOCKS = 1_000
 
 
 def run_statistics(model: Path, largest: int, console: Console) -> dict[str, Any]:
-    """Measure polygons up to `largest` blocks, print the table, and return the figures."""
+    """Measure polygons up to `largest` blocks, print the table, and return the figures.
+
+    Raises:
+        InvalidConfiguration: there is nothing to compare with, or the system does not tell what processes use.
+        LandcoverError: the model cannot be used, or the service fails.
+    """
+    if not is_installed(EXACTEXTRACT):
+        raise InvalidConfiguration("Statistics are compared with exactextract: `pip install exactextract`.")
     with tempfile.TemporaryDirectory(prefix="landcover-bench-") as name, _progress(console) as progress:
         folder = Path(name)
         ground = make_ground(folder, model, largest)
-        blocks = ground.grid.rows * ground.grid.cols
         service = local.LocalService()
         try:
-            cache_url = local.start_valkey(
-                service,
-                "cache",
-                folder / "cache",
-                {"maxmemory": str(blocks * _CACHE_BYTES_A_BLOCK), "maxmemory-policy": "noeviction", "save": ""},
-            )
-            cache = connect(cache_url)
-            mapping = progress.add_task("mapping the ground, in blocks", total=blocks)
-            map_ground(ground, cache, lambda count: progress.advance(mapping, count))
-            port = local.free_port()
-            env = {
-                "LANDCOVER_BROKER_URL": local.start_broker(service, folder),
-                "LANDCOVER_CACHE_URL": cache_url,
-                "LANDCOVER_DATABASE_URL": f"sqlite:///{folder / 'landcover.sqlite'}",
-                "LANDCOVER_SCENES": json.dumps([str(ground.image)]),
-                "LANDCOVER_MODELS": json.dumps([str(model)]),
-                "LANDCOVER_LOG_LEVEL": "WARNING",
-            }
-            api = service.add("API", local.landcover_command("api", "--port", str(port)), env)
-            url = f"http://127.0.0.1:{port}"
-            service.wait_until(lambda: local.is_ready(url, workers=0), timeout_s=120)
-            measurement = Measurement(
-                ground,
-                ServiceClient(url=url),
-                cache,
-                api_pid=_pid(api),
-                cache_pid=_pid(service.children[0]),
-                folder=folder,
-            )
+            measurement = _start(service, ground, folder, progress)
             idle_mb = measurement.warm_up()
             village = shapes.parcels(ground.grid)
             due = [
@@ -75,13 +55,11 @@ def run_statistics(model: Path, largest: int, console: Console) -> dict[str, Any
             asking = progress.add_task("asking for polygons", total=len(due) + 1)
             rows = []
             for shape in due:
-                rows.append(
-                    measurement.measure(shape, compared=shape.blocks <= _COMPARED_BLOCKS or shape.name == CIRCLE)
-                )
+                compared = shape.blocks <= _COMPARED_BLOCKS or shape.name == CIRCLE
+                rows.append(measurement.measure(shape, compared=compared))
                 progress.advance(asking)
             alone_s = measurement.alone_s(village)
             progress.advance(asking)
-            cache.close()
         finally:
             service.stop()
     figures = {
@@ -94,8 +72,32 @@ def run_statistics(model: Path, largest: int, console: Console) -> dict[str, Any
     return figures
 
 
+def _start(service: local.LocalService, ground: Ground, folder: Path, progress: Progress) -> Measurement:
+    """A service without workers in which all of the ground is mapped."""
+    blocks = ground.grid.rows * ground.grid.cols
+    options = {"maxmemory": str(blocks * _CACHE_BYTES_A_BLOCK), "maxmemory-policy": "noeviction", "save": ""}
+    cache_url = local.start_valkey(service, "cache", folder / "cache", options)
+    cache_pid = _pid(service.children[-1])
+    cache = connect(cache_url)
+    mapping = progress.add_task("mapping the ground, in blocks", total=blocks)
+    map_ground(ground, cache, lambda count: progress.advance(mapping, count))
+    env = {
+        "LANDCOVER_BROKER_URL": local.start_broker(service, folder),
+        "LANDCOVER_CACHE_URL": cache_url,
+        "LANDCOVER_DATABASE_URL": f"sqlite:///{folder / 'landcover.sqlite'}",
+        "LANDCOVER_SCENES": json.dumps([str(ground.image)]),
+        "LANDCOVER_MODELS": json.dumps([str(ground.model.path)]),
+        "LANDCOVER_LOG_LEVEL": "WARNING",
+    }
+    url = local.start_landcover(service, env, workers=0, port=local.free_port())
+    api_pid = _pid(service.children[-1])
+    service.wait_until(lambda: local.is_ready(url, workers=0), timeout_s=120)
+    return Measurement(ground, ServiceClient(url=url), cache, api_pid=api_pid, cache_pid=cache_pid, folder=folder)
+
+
 def _pid(child: local.Child) -> int:
-    assert child.process is not None
+    if child.process is None:
+        raise RuntimeError(f"the {child.name} process was not started")
     return child.process.pid
 
 

@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from landcover.commands.bench_statistics.processes import peak_mb
+from landcover.errors import Unavailable
+from landcover.local import end_with_parent
 
 EXACTEXTRACT = "exactextract"
 RASTERSTATS = "rasterstats"
-_ROUNDS = 5
-_LONG_S = 2.0
+_ROUNDS = 3
+_LONG_S = 1.0
 """What takes longer is timed once."""
 _GDAL_CACHE_MB = 64
 """GDAL's own default is a twentieth of the machine's memory, which would be measured instead of the tool's need."""
@@ -49,10 +51,24 @@ def is_installed(tool: str) -> bool:
 
 
 def measure_peer(tool: str, class_map: Path, polygons: Path, max_value: int) -> PeerFigures:
-    """Run a tool over the polygons of a file."""
+    """Run a tool over the polygons of a file.
+
+    Raises:
+        Unavailable: it fails; it has said why.
+    """
     command = [sys.executable, "-m", __name__, tool, str(class_map), str(polygons), str(max_value)]
     environment = os.environ | {"GDAL_CACHEMAX": str(_GDAL_CACHE_MB)}
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    done = subprocess.run(
+        command,
+        check=False,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,  # Ctrl-C is ours alone, and ends it
+        preexec_fn=end_with_parent,
+    )
+    if done.returncode:
+        raise Unavailable(f"{tool} ended with status {done.returncode}; what it said stands above.")
     found = json.loads(done.stdout)
     return PeerFigures(
         seconds=found["seconds"], peak_mb=found["peak_mb"], pixels=tuple(tuple(each) for each in found["pixels"])
