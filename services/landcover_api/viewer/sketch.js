@@ -8,6 +8,7 @@ const element = (id) => document.getElementById(id);
 
 const CLOSE_PX = 12;
 const FEWEST_CORNERS = 3;
+const DOUBLE_CLICK_MS = 600;
 const NOTHING = { type: "FeatureCollection", features: [] };
 
 /** @param {string} type @param {unknown} coordinates @param {object} [properties] */
@@ -17,6 +18,7 @@ export class Sketch {
   /** @type {Position[]} */
   #corners = [];
   #drawing = false;
+  #zoomTimer = 0;
 
   /**
    * @param {import("./vendor/maplibre-gl/maplibre-gl.mjs").Map} map
@@ -69,7 +71,10 @@ export class Sketch {
   #set(drawing) {
     this.#drawing = drawing;
     if (!drawing) this.#corners = [];
-    this.map.doubleClickZoom[drawing ? "disable" : "enable"]();
+    clearTimeout(this.#zoomTimer);
+    if (drawing) this.map.doubleClickZoom.disable();
+    // Later, since a double-click that ends the drawing must not zoom.
+    else this.#zoomTimer = setTimeout(() => this.map.doubleClickZoom.enable(), DOUBLE_CLICK_MS);
     this.map.getCanvas().style.cursor = drawing ? "crosshair" : "";
     element("sketch").hidden = !drawing;
     this.#show();
