@@ -83,15 +83,17 @@ local time = redis.call('TIME')
 local now = string.format('%.3f', time[1] + time[2] / 1000000)
 """
 
-# KEYS: record, open. ARGV: id, seconds to keep the record, or 0 for ever.
+# KEYS: record, open, …, request. ARGV: id, seconds to keep the record, or 0 for ever. The request comes
+# and goes with the record: in a step of its own it could be that of the same job, submitted anew meanwhile.
 _ENDED = """
 local function ended()
   redis.call('ZREM', KEYS[2], ARGV[1])
+  redis.call('DEL', KEYS[#KEYS])
   if tonumber(ARGV[2]) > 0 then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
 end
 """
 
-# KEYS: record, open, index. ARGV: id, subject, message. What is open already stays as it is.
+# KEYS: record, open, index, request. ARGV: id, subject, message, request if any. What is open already stays as it is.
 SUBMIT_SCRIPT = (
     NOW
     + """
@@ -102,11 +104,12 @@ redis.call('HSET', KEYS[1], 'id', ARGV[1], 'subject', ARGV[2], 'status', 'accept
   'message', ARGV[3], 'holder', '', 'created_at', now, 'started_at', 0, 'updated_at', now)
 redis.call('ZADD', KEYS[2], now, ARGV[1])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
+if ARGV[4] then redis.call('SET', KEYS[4], ARGV[4]) end
 return 1
 """
 )
 
-# KEYS: record, open, lease. ARGV: id, keep s, holder, lease ms, most attempts, message if there were too many.
+# KEYS: record, open, lease, request. ARGV: id, keep s, holder, lease ms, most attempts, message if there were too many.
 BEGIN_SCRIPT = (
     NOW
     + _ENDED
@@ -140,7 +143,7 @@ return 1
 """
 )
 
-# KEYS: record, open, lease. ARGV: id, keep s, holder, status, message, attempts to take back.
+# KEYS: record, open, lease, request. ARGV: id, keep s, holder, status, message, attempts to take back.
 END_SCRIPT = (
     NOW
     + _ENDED
@@ -156,7 +159,7 @@ return 1
 """
 )
 
-# KEYS: record, open. ARGV: id, keep s, message.
+# KEYS: record, open, request. ARGV: id, keep s, message.
 DISMISS_SCRIPT = (
     NOW
     + _ENDED
@@ -195,14 +198,14 @@ class JobDesk:
     ) -> str:
         """Record a new job, with what it needs to be done, and give its id; `job` if that is open already."""
         job = job or secrets.token_hex(6)
-        if request is not None:  # first: a job without it could not be done
-            self._broker.set(self._keys.request(job), request)
-        self._submit(keys=[self._keys.record(job), self._keys.open, self._keys.index], args=[job, subject, message])
+        keys = [self._keys.record(job), self._keys.open, self._keys.index, self._keys.request(job)]
+        args: list[str | bytes] = [job, subject, message]
+        self._submit(keys=keys, args=args if request is None else [*args, request])
         return job
 
     def begin(self, job: str, holder: str, *, lease_s: float, max_attempts: int) -> Taken:
         """Take the job's lease if it is free and the job is to be done."""
-        keys = [self._keys.record(job), self._keys.open, self._keys.lease(job)]
+        keys = [self._keys.record(job), self._keys.open, self._keys.lease(job), self._keys.request(job)]
         message = self.buried.format(attempts=max_attempts)
         args: list[str | int] = [job, self._keep_s, holder, int(lease_s * 1000), max_attempts, message]
         return Taken(_text(self._begin(keys=keys, args=args)))
@@ -214,10 +217,7 @@ class JobDesk:
 
     def finish(self, job: str, holder: str, status: Literal["successful", "failed"], message: str) -> bool:
         """End the job; False if it is not this worker's any more."""
-        ended = self._ended(job, holder, status, message, 0)
-        if ended:
-            self._broker.delete(self._keys.request(job))
-        return ended
+        return self._ended(job, holder, status, message, 0)
 
     def release(self, job: str, holder: str, message: str, *, blameless: bool) -> bool:
         """Give the job back for another try; `blameless` takes the attempt back, too."""
@@ -230,14 +230,13 @@ class JobDesk:
             NotFound: there is no such job.
             Conflict: it has ended.
         """
-        keys = [self._keys.record(job), self._keys.open]
+        keys = [self._keys.record(job), self._keys.open, self._keys.request(job)]
         args: list[str | int] = [job, self._keep_s, "dismissed by hand"]
         answer = self._dismiss(keys=keys, args=args)
         if answer is None:
             raise self._unknown(job)
         if _text(answer) != "now":
             raise Conflict(f"Job {job} is {_text(answer)} already.")
-        self._broker.delete(self._keys.request(job))
 
     def get(self, job: str) -> JobRecord:
         """One job.
@@ -246,13 +245,10 @@ class JobDesk:
             NotFound: there is none.
             Unavailable: its record is damaged.
         """
-        fields = self._fields(job)
-        if not fields:
+        record = self._record(job)
+        if record is None:
             raise self._unknown(job)
-        try:
-            return JobRecord.model_validate(fields)
-        except ValidationError as error:
-            raise Unavailable(f"The record of job {job} is damaged ({json.dumps(fields)[:200]}).") from error
+        return record
 
     def request(self, job: str) -> bytes | None:
         """What was handed in with the job; None if that is gone."""
@@ -263,9 +259,9 @@ class JobDesk:
         """Every job, the oldest first."""
         found = []
         for job in self._listed(self._keys.index):
-            if self._fields(job):
-                found.append(self.get(job))
-            else:  # its record has lapsed
+            if (record := self._record(job)) is not None:
+                found.append(record)
+            else:  # it has lapsed
                 self._broker.zrem(self._keys.index, job)
         return found
 
@@ -274,12 +270,18 @@ class JobDesk:
         return self._listed(self._keys.open)
 
     def _ended(self, job: str, holder: str, status: Status, message: str, taken_back: int) -> bool:
-        keys = [self._keys.record(job), self._keys.open, self._keys.lease(job)]
+        keys = [self._keys.record(job), self._keys.open, self._keys.lease(job), self._keys.request(job)]
         return bool(self._end(keys=keys, args=[job, self._keep_s, holder, status, message, taken_back]))
 
-    def _fields(self, job: str) -> dict[str, str]:
+    def _record(self, job: str) -> JobRecord | None:
         found: Any = self._broker.hgetall(self._keys.record(job))
-        return {_text(name): _text(value) for name, value in found.items()}
+        fields = {_text(name): _text(value) for name, value in found.items()}
+        if not fields:
+            return None
+        try:
+            return JobRecord.model_validate(fields)
+        except ValidationError as error:
+            raise Unavailable(f"The record of job {job} is damaged ({json.dumps(fields)[:200]}).") from error
 
     def _listed(self, key: str) -> list[str]:
         found: Any = self._broker.zrange(key, 0, -1)
