@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -135,10 +136,12 @@ class Changing:
         """
         if len(self.missing_before) + len(self.missing_after) > self._after.on_demand_blocks:
             return
-        for cover, missing in ((self._before, self.missing_before), (self._after, self.missing_after)):
-            fetched = await self._state.blocks.fetch(
-                cover.blocks, sorted(missing), MAPS, wait_s=waiting.seconds, gone=waiting.gone
-            )
+        maps = (self._before, self.missing_before), (self._after, self.missing_after)
+        fetches = (
+            self._state.blocks.fetch(cover.blocks, sorted(missing), MAPS, wait_s=waiting.seconds, gone=waiting.gone)
+            for cover, missing in maps
+        )
+        for (cover, _), fetched in zip(maps, await asyncio.gather(*fetches), strict=True):
             raise_failure(self._state, cover, fetched)
         await self.advance()
 
@@ -168,7 +171,7 @@ class Changing:
             side = theirs.grid.block_px
             others, others_sure = (
                 change.gathered(
-                    pair.places, {index: block.decode(before[index][i], side) for index in pair.places.blocks}, side
+                    pair.places, ((index, block.decode(before[index][i], side)) for index in pair.places.blocks), side
                 )
                 for i in range(len(MAPS))
             )

@@ -157,8 +157,13 @@ def head(cover: LandCover, *, complete: bool) -> dict[str, Any]:
 def _read(
     settings: ApiSettings, question: Question, body: bytes, cover: LandCover
 ) -> tuple[Any, list[Asked], list[Region]]:
+    most = settings.statistics_max_vertices
+    if (lists := body.count(b"[")) > most + 3 * settings.statistics_max_features:  # before it costs anything to read
+        raise RequestTooLarge(
+            f"The body holds about {lists} positions, more than {most}; simplify the polygons or send them in parts."
+        )
     try:
-        document = orjson.loads(body)
+        document = orjson.loads(body.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"The body is no JSON ({error}); send GeoJSON.") from None
     _check_depth(document)
@@ -167,9 +172,7 @@ def _read(
             f"The body says its CRS is {named[:60]}; GeoJSON is WGS 84 (RFC 7946). Name another in the address: "
             "?crs=EPSG:32654"
         )
-    asked = read_asked(
-        document, max_features=settings.statistics_max_features, max_vertices=settings.statistics_max_vertices
-    )
+    asked = read_asked(document, max_features=settings.statistics_max_features, max_vertices=most)
     crs = crs_wkt(question.crs) if question.crs else WGS84
     regions = []
     for number, each in enumerate(asked, 1):

@@ -100,17 +100,17 @@ def statistics_router() -> APIRouter:
         )
         if discount and against is None:
             raise InvalidRequest("discount is of change: name a scene or model in against.")
-        other = None if against is None else await find_against(state, cover, against)
-        question = Question(
-            scene=cover.scene.id,
-            model=cover.model.digest,
-            crs=crs or None,
-            min_confidence=min_confidence,
-            against=None if other is None else (other.scene.id, other.model.digest),
-            discount=discount,
-        )
 
         async def answer(cover: LandCover) -> Response:
+            other = None if against is None else await find_against(state, cover, against)
+            question = Question(
+                scene=cover.scene.id,
+                model=cover.model.digest,
+                crs=crs or None,
+                min_confidence=min_confidence,
+                against=None if other is None else (other.scene.id, other.model.digest),
+                discount=discount,
+            )
             work = await PolygonStatistics.begin(state, question, body, cover, other)
             if await work.within(waiting, settings.max_blocks):
                 return await state.draw(geojson_or_csv, await state.draw(work.answer), wanted)

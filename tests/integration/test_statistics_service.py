@@ -228,11 +228,14 @@ REFUSED = {
     "bow tie": ({"type": "Polygon", "coordinates": BOW_TIE}, {}, 422, "self-intersection at 140.0"),
     "a line": (
         {"type": "Polygon", "coordinates": [[[140.06, 36.13], [140.07, 36.13], [140.06, 36.13], [140.06, 36.13]]]},
-        {}, 422, "geometry",
+        {}, 422, "has no area",
     ),
     "no features": ({"type": "FeatureCollection", "features": []}, {}, 422, "has no features"),
     "too many vertices": (
-        {"type": "Polygon", "coordinates": [[[140.06, 36.13]] * 200_001]}, {}, 413, "200001 vertices are more than",
+        {"type": "Polygon", "coordinates": [[[140.06, 36.13]] * 200_100]}, {}, 413, "200100 vertices are more than",
+    ),
+    "far too many vertices": (
+        {"type": "Polygon", "coordinates": [[[140.06, 36.13]] * 400_000]}, {}, 413, "holds about 400002 positions",
     ),
     "too many features": (
         {"type": "FeatureCollection", "features": [{}] * 1001}, {}, 413, "1001 features are more than 1000",

@@ -333,7 +333,7 @@ def test_an_edge_through_the_corner_of_a_pixel() -> None:
     grid = GRIDS["UTM"]
     hole = [(15, 1.2000000000000002), (10.8, 6), (9, 0)]
     shape = shapely.transform(Polygon([(-19, 12), (-11, -18), (44, -28), (17, 26)], [hole]), lambda p: p * (1, -1))
-    share = cells.shares(grid, Region(shape=shape, area_m2=1), BlockIndex(0, 0))
+    share = cells.shares(grid, Region(shape=shape, measure=lambda: 1.0), BlockIndex(0, 0))
     expected = shapely.intersection(shape, shapely.box(0, -64, 64, 0)).area
     assert share.sum() == pytest.approx(expected, abs=1e-5)
     plain = exact_pixels(grid, shapely.transform(shape, lambda p: p * (1, -1)), np.ones((230, 300), np.uint8))

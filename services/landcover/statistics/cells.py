@@ -93,7 +93,7 @@ class Part:
     window: tuple[slice, slice]
     """Rows and columns of the block; nothing beyond them is inside."""
     share: FloatArray
-    """Of each pixel in the window, `(rows, columns)`, 0..1; to single precision, so that it is exactextract's number."""
+    """Of each pixel in the window, `(rows, columns)`, 0..1, to single precision: the number that exactextract gives."""
 
 
 def part(grid: Grid, region: Region, index: BlockIndex) -> Part | None:

@@ -6,6 +6,7 @@ and two scenes as well as their pixels allow.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -60,17 +61,17 @@ def positions(grid: Grid, index: BlockIndex, other: Grid) -> Positions:
     return Positions(row=row, col=col, inside=inside, blocks=blocks)
 
 
-def gathered(places: Positions, parts: dict[BlockIndex, ByteArray], block_px: int) -> ByteArray:
+def gathered(places: Positions, parts: Iterable[tuple[BlockIndex, ByteArray]], block_px: int) -> ByteArray:
     """The other map's values at `places`, `(height, width)`; 0 outside it.
 
     Args:
         places: where.
-        parts: maps `(block, block)` of every block of `places`.
+        parts: maps `(block, block)` of every block of `places`; one at a time is looked at, and they may be thousands.
         block_px: side of the other grid's blocks.
     """
     values = np.zeros(places.inside.shape, np.uint8)
     block_row, block_col = places.row // block_px, places.col // block_px
-    for index, part in parts.items():
+    for index, part in parts:
         here = places.inside & (block_row == index.row) & (block_col == index.col)
         values[here] = part[places.row[here] - index.row * block_px, places.col[here] - index.col * block_px]
     return values

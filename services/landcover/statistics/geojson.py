@@ -139,9 +139,10 @@ def _asked(feature: object) -> Asked:
         raise InvalidRequest("geometry has no coordinates; draw a polygon.")
     notes: list[str] = []
     polygons = [_polygon(part, notes) for part in ([coordinates] if kind == "Polygon" else coordinates)]
-    area, note = mended(polygons[0] if kind == "Polygon" else MultiPolygon(polygons))
-    if not area.area > 0:
+    drawn = polygons[0] if kind == "Polygon" else MultiPolygon(polygons)
+    if not shapely.convex_hull(drawn).area > 0:
         raise InvalidRequest("geometry has no area: all its positions lie on one line or point.")
+    area, note = mended(drawn)
     return Asked(feature=feature, geometry=area, notes=(*notes, note) if note else tuple(notes))
 
 

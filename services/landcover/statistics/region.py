@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -47,8 +47,12 @@ class Region:
 
     shape: Area
     """x = column and y = -row of the grid, so that north is up; empty if it is nowhere near the grid."""
-    area_m2: float
-    """True ground area of all of it, also beyond the grid."""
+    measure: Callable[[], float]
+
+    @cached_property
+    def area_m2(self) -> float:
+        """True ground area of all of it, also beyond the grid; only measured when it is asked for."""
+        return self.measure()
 
 
 def polygon_region(grid: Grid, crs: str, geometry: Area) -> Region:
@@ -57,13 +61,13 @@ def polygon_region(grid: Grid, crs: str, geometry: Area) -> Region:
     Its edges are straight in `crs` (for GeoJSON: in longitude and latitude, RFC 7946 3.1.1). Longitudes may go on
     beyond 180°; parts are moved by full turns to where the grid is.
     """
-    area_m2 = polygon_area_m2(crs, geometry)
+    drawn = geometry
     if _is_geographic(crs):
         geometry = _turned_towards(grid, crs, geometry)
     near = shapely.box(*_surroundings(grid, crs))
     if not shapely.covers(near, geometry):
         geometry = _polygons_of(shapely.intersection(geometry, near))
-    return Region(shape=_in_pixels(grid, crs, geometry), area_m2=area_m2)
+    return Region(shape=_in_pixels(grid, crs, geometry), measure=lambda: polygon_area_m2(crs, drawn))
 
 
 def box_region(grid: Grid, crs: str, bounds: tuple[float, float, float, float]) -> Region:
@@ -73,13 +77,11 @@ def box_region(grid: Grid, crs: str, bounds: tuple[float, float, float, float]) 
     the part near the grid is followed: the grid's CRS may not reach the corners of a tile of zoom 0.
     """
     xmin, ymin, xmax, ymax = bounds
-    middle = (xmin + xmax) / 2  # in halves, since of an outline longer than half the Earth no inside can be told
-    area_m2 = sum(_box_area_m2(crs, half) for half in ((xmin, ymin, middle, ymax), (middle, ymin, xmax, ymax)))
     west, south, east, north = _surroundings(grid, crs)
     x = _lattice(xmin, xmax, west, east, _pixel_in(grid, crs))
     y = _lattice(ymin, ymax, south, north, _pixel_in(grid, crs))
     if len(x) < 2 or len(y) < 2:
-        return Region(shape=Polygon(), area_m2=area_m2)
+        return Region(shape=Polygon(), measure=lambda: box_area_m2(crs, bounds))
     ring = np.concatenate(
         [
             np.column_stack([x[:-1], np.full(len(x) - 1, y[0])]),
@@ -88,7 +90,18 @@ def box_region(grid: Grid, crs: str, bounds: tuple[float, float, float, float]) 
             np.column_stack([np.full(len(y) - 1, x[0]), y[:0:-1]]),
         ]
     )
-    return Region(shape=_valid(_polygon(_to_pixels(grid, crs)(ring))), area_m2=area_m2)
+    return Region(shape=_valid(_polygon(_to_pixels(grid, crs)(ring))), measure=lambda: box_area_m2(crs, bounds))
+
+
+def box_area_m2(crs: str, bounds: tuple[float, float, float, float]) -> float:
+    """Geodesic area of a rectangle of `crs`, m²; in halves, since of an outline longer than half the Earth no inside
+    can be told.
+    """
+    xmin, ymin, xmax, ymax = bounds
+    middle = (xmin + xmax) / 2
+    halves = (xmin, ymin, middle, ymax), (middle, ymin, xmax, ymax)
+    to_wgs84 = transformer(crs, WGS84)
+    return sum(geodesic_area_m2(*to_wgs84.transform(*outline(*half, segments=_OUTLINE_SEGMENTS))) for half in halves)
 
 
 def polygon_area_m2(crs: str, geometry: Area) -> float:
@@ -212,10 +225,6 @@ def _surroundings(grid: Grid, crs: str) -> tuple[float, float, float, float]:
         return -1e12, -1e12, 1e12, 1e12
     margin = max(float(np.ptp(x)), float(np.ptp(y))) / 10
     return float(x.min()) - margin, float(y.min()) - margin, float(x.max()) + margin, float(y.max()) + margin
-
-
-def _box_area_m2(crs: str, bounds: tuple[float, float, float, float]) -> float:
-    return geodesic_area_m2(*transformer(crs, WGS84).transform(*outline(*bounds, segments=_OUTLINE_SEGMENTS)))
 
 
 def _polygon(shell: Points, holes: list[Points] | None = None) -> Polygon:
