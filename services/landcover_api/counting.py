@@ -53,7 +53,7 @@ class Counting:
         self._squares: dict[Square, list[int]] = {}
         self._edges: dict[BlockIndex, list[int]] = {}
         self.total = 0
-        """Blocks that some region touches; one that several touch counts for each."""
+        """Blocks that some region touches; one inside a region and on the edge of another may count twice."""
         self.outside: set[int] = set()
         """The regions that touch nothing of the scene."""
 
@@ -65,9 +65,10 @@ class Counting:
                 self._squares.setdefault(square, []).append(number)
             for index in found.edge:
                 self._edges.setdefault(index, []).append(number)
-            self.total += len(found.edge) + sum(cells.FANOUT ** (2 * square.level) for square in found.whole)
             if not (found.whole or found.edge):
                 self.outside.add(number)
+        inside = (_window(self._cover, square) for square in self._squares)
+        self.total = len(self._edges) + sum(len(rows) * len(cols) for rows, cols in inside)
 
     @property
     def edges(self) -> int:
@@ -245,12 +246,16 @@ class Counting:
 
 
 def leaves(cover: LandCover, square: Square) -> Iterator[BlockIndex]:
-    """The blocks of a square."""
-    if square.level == 0:
-        yield square.block
-    else:
-        for child in square.children(cover.grid):
-            yield from leaves(cover, child)
+    """The blocks of a square that lie on the grid."""
+    rows, cols = _window(cover, square)
+    return (BlockIndex(row, col) for row in rows for col in cols)
+
+
+def _window(cover: LandCover, square: Square) -> tuple[range, range]:
+    """Rows and columns of the blocks of a square that lie on the grid."""
+    side = cells.FANOUT**square.level
+    top, left = square.row * side, square.col * side
+    return range(top, min(top + side, cover.grid.rows)), range(left, min(left + side, cover.grid.cols))
 
 
 def parts_of(items: Iterable[T], count: int) -> Iterator[list[T]]:

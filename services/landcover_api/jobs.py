@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from landcover.errors import NotFound, Unavailable
+from landcover.errors import LandcoverError, NotFound
 from landcover.jobs import JobRecord, Status
 from landcover_api.answers import geojson_or_csv, wanted_type
 from landcover_api.state import State
@@ -102,7 +102,7 @@ def jobs_router() -> APIRouter:
             raise NotFound(f"Job {job} is {record.status}; its result is there when it is successful.")
         answer = await state.jobs.result(state, job)
         if answer is None and record.status == "failed":
-            raise Unavailable(record.message)
+            raise LandcoverError(record.message)
         if answer is None:
             raise NotFound(f"The result of job {job} is no longer kept; ask again: what it mapped may still be there.")
         return await state.draw(geojson_or_csv, answer, wanted_type(request.headers.get("accept")))
