@@ -15,7 +15,8 @@ def train(subparsers: Any) -> None:
         description="Train a segmentation network as a YAML configuration or a shipped recipe says. All that can\n"
         "be wrong with data and configuration is said before the first step. After every epoch the run is saved: a\n"
         "training that was killed goes on with --resume as if nothing had happened.",
-        epilog="recipes: openearthmap (U-Net-EfficientNet-B4, scSE), demo (the model that comes with the package)\n\n"
+        epilog="recipes: openearthmap (U-Net-EfficientNet-B4, scSE), demo (a small one, to be measured),\n"
+        "  demo-shipped (the model that comes with the package)\n\n"
         "OpenEarthMap, in its own layout (region/{images,labels}/region_N.tif, split lists):\n"
         "  landcover train openearthmap --set data.0.root=/data/OpenEarthMap --out runs/b4\n\n"
         "your own folders of images/ and labels/ (a byte a pixel), from a file of your own:\n"
