@@ -18,6 +18,11 @@ from landcover.statistics.region import Area, Points
 _TOUCHING = 1e-9
 """Share of an area by which two readings of a ring may differ and still be one."""
 
+_MOST_NEAR = 64
+"""Edges whose boxes meet an edge's, on average; what is more tangled would take minutes and gigabytes to mend."""
+
+_EDGES_AT_ONCE = 4
+
 _AREAS = ("Polygon", "MultiPolygon")
 _KINDS = "a Feature, a FeatureCollection, a Polygon or a MultiPolygon"
 
@@ -83,14 +88,36 @@ def mended(geometry: Area) -> tuple[Area, str | None]:
     if geometry.is_valid:
         return geometry, None
     reason = why_invalid(geometry).replace(" (longitude, latitude)", "")
-    valid = shapely.make_valid(geometry)
+    ambiguous = InvalidRequest(
+        f"geometry is not valid: {reason}; repair it there, since more than one area can be meant."
+    )
+    if _is_tangled(geometry):
+        raise ambiguous
+    valid = shapely.make_valid(geometry, method="structure", keep_collapsed=False)
     parts = [each for each in shapely.get_parts(shapely.get_parts(valid)) if each.geom_type == "Polygon"]
     area = sum(part.area for part in parts)
     if not area or abs(area - _drawn_area(geometry)) > _TOUCHING * area:
-        raise InvalidRequest(
-            f"geometry is not valid: {reason}; repair it there, since more than one area can be meant."
-        )
+        raise ambiguous
     return (parts[0] if len(parts) == 1 else MultiPolygon(parts)), f"The geometry was mended: {reason}."
+
+
+def _is_tangled(geometry: Area) -> bool:
+    """Whether some edges cross, or so many lie across each other that it is not worth finding out.
+
+    A hundred vertices at random have a thousand crossings, and mending takes more than the square of these.
+    """
+    points, ring = shapely.get_coordinates(shapely.get_rings(shapely.get_parts(geometry)), return_index=True)
+    one_ring = ring[:-1] == ring[1:]
+    edges = shapely.linestrings(np.stack([points[:-1][one_ring], points[1:][one_ring]], axis=1))
+    tree = shapely.STRtree(edges)
+    left = _MOST_NEAR * len(edges)
+    for first in range(0, len(edges), _EDGES_AT_ONCE):
+        some = edges[first : first + _EDGES_AT_ONCE]
+        number, other = tree.query(some)
+        left -= len(other)
+        if left < 0 or shapely.crosses(some[number], edges[other]).any():
+            return True
+    return False
 
 
 def _drawn_area(geometry: Area) -> float:
