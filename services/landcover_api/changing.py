@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +18,7 @@ from landcover.grid import BlockIndex
 from landcover.statistics import cells, change, tally
 from landcover.statistics.document import change_figures
 from landcover.statistics.region import Region
-from landcover_api.counting import MAPS, leaves, parts_of
+from landcover_api.counting import MAPS, check_client, leaves, parts_of
 from landcover_api.cover import LandCover, land_cover
 from landcover_api.drawing import Waiting, raise_failure
 from landcover_api.state import ApiState
@@ -78,6 +81,8 @@ class Changing:
         self._matrices = [np.zeros(shape) for _ in regions]
         self._counted = [0.0 for _ in regions]
         self._open: dict[BlockIndex, list[int]] = {}
+        self.total = 0
+        """Blocks to be compared."""
         self.missing_before: set[BlockIndex] = set()
         self.missing_after: set[BlockIndex] = set()
 
@@ -88,26 +93,37 @@ class Changing:
             inside = (index for square in found.whole for index in leaves(self._after, square))
             for index in (*found.edge, *inside):
                 self._open.setdefault(index, []).append(number)
+        self.total = len(self._open)
 
     @property
-    def blocks(self) -> int:
-        """How many blocks are still to be compared."""
-        return len(self._open)
+    def decodings(self) -> int:
+        """What is still to be compared: blocks, for each region."""
+        return sum(map(len, self._open.values()))
+
+    @property
+    def done(self) -> int:
+        """How many of the blocks of `total` are."""
+        return self.total - len(self._open)
 
     @property
     def complete(self) -> bool:
         """Whether everything is counted."""
         return not self._open
 
-    async def advance(self) -> None:
-        """Count what both maps hold in the cache.
+    async def advance(
+        self, waiting: Waiting | None = None, *, until: float = math.inf, most_missing: int = sys.maxsize
+    ) -> None:
+        """Count what both maps hold in the cache; the arguments are those of `Counting.advance`.
 
         Raises:
             BlockDamaged: of blocks that failed to be read; they are dropped and made again when asked for.
+            Pending: the client that waits has gone.
         """
-        todo, self._open = self._open, {}
         self.missing_before, self.missing_after = set(), set()
-        for some in parts_of(sorted(todo), BLOCKS_AT_ONCE):
+        for some in parts_of(sorted(self._open), BLOCKS_AT_ONCE):
+            if time.monotonic() > until or len(self.missing_before) + len(self.missing_after) > most_missing:
+                return
+            await check_client(waiting)
             pairs = await self._state.draw(self._pairs, some)
             after = await self._state.blocks.look(self._after.blocks, some, MAPS)
             wanted = sorted({each for pair in pairs for each in pair.places.blocks})
@@ -119,14 +135,14 @@ class Changing:
                 for pair in pairs
                 if pair.index in after.found and all(each in before.found for each in pair.places.blocks)
             ]
-            done = {pair.index for pair in ready}
-            self._open |= {index: todo[index] for index in some if index not in done}
             try:
-                await self._state.draw(self._compare, ready, before.found, after.found, todo)
+                await self._state.draw(self._compare, ready, before.found, after.found)
             except BlockDamaged:
                 await self._state.blocks.discard(self._before.blocks, before.found)
                 await self._state.blocks.discard(self._after.blocks, after.found)
                 raise
+            for pair in ready:
+                del self._open[pair.index]
 
     async def wait(self, waiting: Waiting) -> None:
         """Have what is missing of both maps made and count it, if it is not too much.
@@ -143,7 +159,7 @@ class Changing:
         )
         for (cover, _), fetched in zip(maps, await asyncio.gather(*fetches), strict=True):
             raise_failure(self._state, cover, fetched)
-        await self.advance()
+        await self.advance(most_missing=self._after.on_demand_blocks)
 
     def document(self, number: int) -> dict[str, Any]:
         """The change inside one region."""
@@ -161,9 +177,7 @@ class Changing:
             _Pair(index=index, places=change.positions(self._after.grid, index, self._before.grid)) for index in indices
         ]
 
-    def _compare(
-        self, pairs: Sequence[_Pair], before: Layers, after: Layers, users: Mapping[BlockIndex, list[int]]
-    ) -> None:
+    def _compare(self, pairs: Sequence[_Pair], before: Layers, after: Layers) -> None:
         ours, theirs = self._after, self._before
         for pair in pairs:
             height, width = ours.grid.block_shape(pair.index)
@@ -177,7 +191,7 @@ class Changing:
             )
             areas = tally.pixel_areas_m2(ours.grid, pair.index)
             belief = sure.astype(float) * others_sure / 255**2 if self._discount else 1.0
-            for number in users[pair.index]:
+            for number in self._open[pair.index]:
                 inside = cells.shares(ours.grid, self._regions[number], pair.index) * areas
                 self._matrices[number] += change.matrix(
                     others,

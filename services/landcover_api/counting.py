@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -52,6 +53,8 @@ class Counting:
         """The sums of each region."""
         self._squares: dict[Square, list[int]] = {}
         self._edges: dict[BlockIndex, list[int]] = {}
+        self._inside: set[BlockIndex] = set()
+        self._on_edge: set[BlockIndex] = set()
         self.total = 0
         """Blocks that some region touches; one inside a region and on the edge of another may count twice."""
         self.outside: set[int] = set()
@@ -67,34 +70,62 @@ class Counting:
                 self._edges.setdefault(index, []).append(number)
             if not (found.whole or found.edge):
                 self.outside.add(number)
-        inside = (_window(self._cover, square) for square in self._squares)
-        self.total = len(self._edges) + sum(len(rows) * len(cols) for rows, cols in inside)
+        self.total = len(self._edges) + sum(map(self._size, self._squares))
 
     @property
-    def edges(self) -> int:
-        """How many blocks are still to be decoded, which is what counting costs."""
-        return len(self._edges)
+    def decodings(self) -> int:
+        """What is still to be done with single pixels, which is what counting costs: blocks, for each region."""
+        return sum(map(len, self._edges.values()))
+
+    @property
+    def done(self) -> int:
+        """How many of the blocks of `total` are counted."""
+        return self.total - len(self._edges) - sum(map(self._size, self._squares))
+
+    def _size(self, square: Square) -> int:
+        rows, cols = _window(self._cover, square)
+        return len(rows) * len(cols)
 
     @property
     def complete(self) -> bool:
         """Whether everything is counted."""
         return not (self._squares or self._edges)
 
-    @property
-    def missing(self) -> list[BlockIndex]:
-        """The blocks that are not counted yet; after `advance` without a deadline, those that are not mapped."""
-        inside = (each for square in self._squares for each in leaves(self._cover, square))
-        return sorted({*self._edges, *inside})
+    async def advance(
+        self, waiting: Waiting | None = None, *, until: float = math.inf, most_missing: int = sys.maxsize
+    ) -> None:
+        """Count what is in the cache and not counted yet.
 
-    async def advance(self, waiting: Waiting | None = None, until: float = math.inf) -> None:
-        """Count what is in the cache and not counted yet, until the monotonic time `until`.
+        Args:
+            waiting: the client, if one waits.
+            until: the monotonic time at which to stop.
+            most_missing: stop when more blocks than that are not there.
 
         Raises:
             BlockDamaged: of a block that failed to be read; it is dropped and made again when asked for.
             Pending: the client that waits has gone.
         """
-        await self._count_squares(waiting, until)
-        await self._count_edges(waiting, until)
+        self._inside, self._on_edge = set(), set()
+
+        def goes_on() -> bool:
+            return time.monotonic() <= until and len(self.missing) <= most_missing
+
+        for squares in _few(sorted(self._squares), HISTOGRAMS_AT_ONCE):
+            if not goes_on():
+                return
+            await check_client(waiting)
+            await self._count_squares(squares)
+        at_once = max(1, PIXELS_AT_ONCE // self._cover.grid.block_px**2)
+        for edges in parts_of(sorted(self._edges), at_once):
+            if not goes_on():
+                return
+            await check_client(waiting)
+            await self._count_edges(edges)
+
+    @property
+    def missing(self) -> set[BlockIndex]:
+        """The blocks that the last `advance` looked for and that are not mapped."""
+        return self._inside | self._on_edge
 
     async def wait(self, waiting: Waiting) -> bool:
         """Have the missing blocks made and count them, if they are not too many; False if they are.
@@ -102,15 +133,14 @@ class Counting:
         Raises:
             LandcoverError: one of them cannot be made.
         """
-        edges = list(self._edges)
-        inside = [each for square in self._squares for each in leaves(self._cover, square)]
-        if len({*edges, *inside}) > self._cover.on_demand_blocks:
+        if len(self.missing) > self._cover.on_demand_blocks:
             return False
         fetched = await asyncio.gather(
-            self._fetch(edges, MAPS, waiting), self._fetch(inside, [tally.whole_field(self._least)], waiting)
+            self._fetch(sorted(self._on_edge), MAPS, waiting),
+            self._fetch(sorted(self._inside), [tally.whole_field(self._least)], waiting),
         )
         raise_failure(self._state, self._cover, *fetched)
-        await self.advance()
+        await self.advance(most_missing=self._cover.on_demand_blocks)
         return True
 
     async def _fetch(self, indices: Sequence[BlockIndex], fields: Sequence[str], waiting: Waiting) -> Fetched:
@@ -118,18 +148,14 @@ class Counting:
             self._cover.blocks, indices, fields, wait_s=waiting.seconds, gone=waiting.gone
         )
 
-    async def _count_squares(self, waiting: Waiting | None, until: float) -> None:
-        todo, self._squares = self._squares, {}
-        for some in _few(sorted(todo), HISTOGRAMS_AT_ONCE):
-            if time.monotonic() > until:
-                self._squares |= {square: todo[square] for square in some}
-                continue
-            await _check(waiting)
-            for square, (table, left) in (await self._sums(some)).items():
-                for number in todo[square]:
-                    self.tables[number] += table
-                for each in left:
-                    self._squares.setdefault(each, []).extend(todo[square])
+    async def _count_squares(self, squares: Sequence[Square]) -> None:
+        for square, (table, left) in (await self._sums(squares)).items():
+            users = self._squares.pop(square)
+            for number in users:
+                self.tables[number] += table
+            for each in left:
+                self._squares.setdefault(each, []).extend(users)
+                self._inside.add(each.block)
 
     async def _sums(self, squares: Sequence[Square]) -> dict[Square, tuple[Table, list[Square]]]:
         """The sums of each square as far as it is mapped, and the blocks of it that are not."""
@@ -206,19 +232,14 @@ class Counting:
             col=square.col,
         )
 
-    async def _count_edges(self, waiting: Waiting | None, until: float) -> None:
-        todo, self._edges = self._edges, {}
-        at_once = max(1, PIXELS_AT_ONCE // self._cover.grid.block_px**2)
-        for some in parts_of(sorted(todo), at_once):
-            if time.monotonic() > until:
-                self._edges |= {index: todo[index] for index in some}
-                continue
-            await _check(waiting)
-            fetched = await self._state.blocks.look(self._cover.blocks, some, MAPS)
-            self._edges |= {index: todo[index] for index in some if index in fetched.missing}
-            work = partial(self._edge_tables, fetched.found, todo)
-            for number, table in await self._careful(fetched.found, work):
-                self.tables[number] += table
+    async def _count_edges(self, indices: Sequence[BlockIndex]) -> None:
+        fetched = await self._state.blocks.look(self._cover.blocks, indices, MAPS)
+        self._on_edge |= fetched.missing
+        users = {index: self._edges[index] for index in fetched.found}
+        for number, table in await self._careful(fetched.found, partial(self._edge_tables, fetched.found, users)):
+            self.tables[number] += table
+        for index in fetched.found:
+            del self._edges[index]
 
     def _edge_tables(
         self, found: Mapping[BlockIndex, tuple[bytes, ...]], users: Mapping[BlockIndex, list[int]]
@@ -280,6 +301,11 @@ def _few(squares: Sequence[Square], count: int) -> Iterator[list[Square]]:
         yield some
 
 
-async def _check(waiting: Waiting | None) -> None:
+async def check_client(waiting: Waiting | None) -> None:
+    """Stop working for who has gone.
+
+    Raises:
+        Pending: the client has.
+    """
     if waiting is not None and await waiting.gone():
         raise Pending("The client has gone.")

@@ -93,7 +93,7 @@ def raise_failure(state: ApiState, cover: LandCover, *fetched: Fetched) -> None:
 def not_on_demand(cover: LandCover, missing: int) -> RequestTooLarge:
     """What to say of a request that waiting would not help."""
     return RequestTooLarge(
-        f"{missing} blocks of this are not mapped yet; at most {cover.on_demand_blocks} are on demand. "
+        f"{missing} blocks or more of this are not mapped yet; at most {cover.on_demand_blocks} are on demand. "
         "Ask for smaller parts."
     )
 

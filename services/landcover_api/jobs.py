@@ -19,7 +19,7 @@ from landcover_api.state import State
 POLL_AFTER_S = 2
 """What clients are told to wait between looks."""
 
-JobId = Annotated[str, Path(pattern="^[0-9a-f]{12}$", description="As in the Location of a 202.")]
+JobId = Annotated[str, Path(pattern="^[0-9a-f]{12,32}$", description="As in the Location of a 202.")]
 
 
 class BlockCount(BaseModel):

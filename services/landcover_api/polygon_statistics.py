@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 from pydantic import BaseModel, ConfigDict
+from pyproj.exceptions import ProjError
 from shapely.ops import transform
 
 from landcover.errors import InvalidRequest, RequestTooLarge
@@ -16,7 +17,7 @@ from landcover.geodesy import WGS84
 from landcover.statistics import cells
 from landcover.statistics.document import figures
 from landcover.statistics.geojson import Asked, named_crs, read_asked
-from landcover.statistics.region import Area, Region, polygon_region
+from landcover.statistics.region import MOST_POINTS, Area, Region, is_geographic, polygon_region
 from landcover_api.changing import Changing
 from landcover_api.counting import Counting
 from landcover_api.cover import LandCover
@@ -27,6 +28,9 @@ from landcover_api.state import ApiState
 
 LEAST_COUNTING_S = 4.0
 """What is mapped is counted for so long, also for a client that does not wait for blocks."""
+
+MOST_DECODINGS = 20_000
+"""Blocks to be decoded for one request, each for every region on whose edge it lies: some minutes of a job."""
 
 COMPARED_AT_ONCE = 256
 """A change over more blocks is a job: each is decoded, on both maps."""
@@ -84,13 +88,33 @@ class PolygonStatistics:
         document, asked, regions = await state.draw(_read, state.settings, question, body, cover)
         counting = Counting(state, cover, regions, min_confidence=question.min_confidence)
         await counting.plan()
+        if counting.decodings > MOST_DECODINGS:
+            raise RequestTooLarge(
+                f"The edges of these polygons run through blocks {counting.decodings} times; at most "
+                f"{MOST_DECODINGS} are counted for one request. Simplify them or send them in parts."
+            )
         if len(counting.outside) == len(regions):
             raise await state.draw(_outside, question, asked, cover)
         changing = None
         if against is not None:
             changing = Changing(state, against, cover, regions, discount=question.discount)
             await changing.plan()
+            if changing.decodings > MOST_DECODINGS:
+                raise RequestTooLarge(
+                    f"These polygons lie on {changing.decodings} blocks; at most {MOST_DECODINGS} are compared for one "
+                    "request. Send them in parts."
+                )
         return cls(question, document, asked, regions, counting, changing, cover)
+
+    @property
+    def total(self) -> int:
+        """How many blocks are to be counted, and compared."""
+        return self.counting.total + (self.changing.total if self.changing else 0)
+
+    @property
+    def done(self) -> int:
+        """How many of them are."""
+        return self.counting.done + (self.changing.done if self.changing else 0)
 
     @property
     def complete(self) -> bool:
@@ -99,13 +123,14 @@ class PolygonStatistics:
 
     async def within(self, waiting: Waiting, most_edges: int) -> bool:
         """Count what is there, and have a little made, as long as the client waits; whether that was everything."""
-        if self.counting.edges > most_edges or (self.changing and self.changing.blocks > COMPARED_AT_ONCE):
+        if self.counting.decodings > most_edges or (self.changing and self.changing.decodings > COMPARED_AT_ONCE):
             return False
         begun = time.monotonic()
-        patience = max(waiting.seconds, LEAST_COUNTING_S)
-        await self.counting.advance(waiting, begun + patience)
+        until = begun + max(waiting.seconds, LEAST_COUNTING_S)
+        most_missing = self._cover.on_demand_blocks
+        await self.counting.advance(waiting, until=until, most_missing=most_missing)
         if self.changing is not None:
-            await self.changing.advance()
+            await self.changing.advance(waiting, until=until, most_missing=most_missing)
         if self.complete or not waiting.seconds:
             return self.complete
         left = Waiting(seconds=max(0.0, begun + waiting.seconds - time.monotonic()), gone=waiting.gone)
@@ -158,9 +183,10 @@ def _read(
     settings: ApiSettings, question: Question, body: bytes, cover: LandCover
 ) -> tuple[Any, list[Asked], list[Region]]:
     most = settings.statistics_max_vertices
-    if (lists := body.count(b"[")) > most + 3 * settings.statistics_max_features:  # before it costs anything to read
+    if (lists := body.count(b"[")) > 2 * most + 3 * settings.statistics_max_features:  # before it costs time to read
         raise RequestTooLarge(
-            f"The body holds about {lists} positions, more than {most}; simplify the polygons or send them in parts."
+            f"The body holds {lists} lists, far more than {most} vertices need; simplify the polygons or send them in "
+            "parts."
         )
     try:
         document = orjson.loads(body.removeprefix(b"\xef\xbb\xbf"))
@@ -174,15 +200,25 @@ def _read(
         )
     asked = read_asked(document, max_features=settings.statistics_max_features, max_vertices=most)
     crs = crs_wkt(question.crs) if question.crs else WGS84
-    regions = []
+    regions: list[Region] = []
+    spanned = 0
     for number, each in enumerate(asked, 1):
-        if question.crs is None:
-            _check_degrees(each.geometry, f"Feature {number}" if len(asked) > 1 else "The feature")
-        region = polygon_region(cover.grid, crs, each.geometry)
-        if (count := cells.blocks_around(cover.grid, region)) > settings.statistics_max_blocks:
+        name = f"Feature {number}" if len(asked) > 1 else "The feature"
+        if is_geographic(crs):
+            _check_degrees(each.geometry, name)
+        try:
+            region = polygon_region(cover.grid, crs, each.geometry, most_points=MOST_POINTS // len(asked))
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{name}: {error}") from None
+        except ProjError:
+            raise InvalidRequest(
+                f"Nothing leads from {question.crs} to the scene's CRS; name a CRS of the Earth."
+            ) from None
+        spanned += cells.blocks_around(cover.grid, region)
+        if spanned > settings.statistics_max_blocks:
             raise RequestTooLarge(
-                f"Feature {number} spans {count} blocks of the scene; at most {settings.statistics_max_blocks} are "
-                "counted for one. Cut it into parts."
+                f"The polygons span more than {settings.statistics_max_blocks} blocks of the scene, the most that are "
+                "counted for one request. Send them in parts."
             )
         regions.append(region)
     return document, asked, regions
@@ -199,7 +235,7 @@ def _check_depth(document: Any) -> None:
 def _check_degrees(geometry: Area, name: str) -> None:
     """Refuse what is no longitude and latitude; longitudes may go on beyond the antimeridian."""
     west, south, east, north = geometry.bounds
-    if south < -90 or north > 90 or west < -540 or east > 540:
+    if south < -90 or north > 90 or west < -540 or east > 540 or east - west > 360:
         hint = "coordinates are degrees, longitude first; for others name their CRS: ?crs=EPSG:32654"
         if west >= -90 and east <= 90 and south >= -180 and north <= 180:
             hint = "longitude and latitude seem to be swapped: longitude comes first"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -19,7 +20,7 @@ from landcover_api.cover import LandCover
 from landcover_api.drawing import not_on_demand, refuse_too_many
 from landcover_api.extents import check_tile, tile_matrix_set, tms_crs
 from landcover_api.landcover import PENDING_HEADER, Strict, WaitingParam, with_current_image
-from landcover_api.polygon_statistics import PolygonStatistics, Question, head
+from landcover_api.polygon_statistics import LEAST_COUNTING_S, PolygonStatistics, Question, head
 from landcover_api.state import LandCoverParam, State
 
 MinConfidence = Annotated[
@@ -51,11 +52,12 @@ def statistics_router() -> APIRouter:
         region = await state.draw(box_region, cover.grid, tms_crs(tileMatrixSetId), bounds)
         counting = Counting(state, cover, [region], min_confidence=min_confidence)
         await counting.plan()
-        refuse_too_many(state, counting.edges)
-        await counting.advance(waiting)
+        refuse_too_many(state, counting.decodings)
+        until = time.monotonic() + max(waiting.seconds, LEAST_COUNTING_S)
+        await counting.advance(waiting, until=until, most_missing=cover.on_demand_blocks)
         if not (counting.complete or await counting.wait(waiting)):
             raise not_on_demand(cover, len(counting.missing))
-        missing = len(counting.missing)
+        missing = len(counting.missing) or int(not counting.complete)
         if missing and strict:
             raise Pending(f"{missing} blocks are being mapped; ask again.")
         max_age = state.settings.pending_max_age_s if missing else state.settings.tile_max_age_s

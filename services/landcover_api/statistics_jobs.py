@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 
 from landcover import block
 from landcover.coordination import FAILURE_TTL_S
-from landcover.errors import Busy, LandcoverError, SceneChanged, Unavailable, from_code
+from landcover.errors import BlockDamaged, Busy, LandcoverError, SceneChanged, Unavailable, from_code
 from landcover.grid import BlockIndex
 from landcover.jobs import JobDesk, Taken
 from landcover.keys import STATISTICS_JOBS
@@ -37,7 +37,10 @@ logger = logging.getLogger(__name__)
 
 LEASE_S = 15.0
 POLL_S = 2.0
-IN_FLIGHT = 32
+MADE_AT_ONCE = 256
+"""Blocks that are made before they are counted: far fewer than a cache holds."""
+
+IN_FLIGHT = 16
 """Blocks of one job that are asked for at a time: enough for some workers, few enough for the queue."""
 
 WAIT_S = 30.0
@@ -45,7 +48,7 @@ TRIES = 3
 """Of a block that fails, and of a job whose image is replaced."""
 
 ROUNDS = 4
-"""Of mapping what is missing and counting it: more are needed only when the cache drops blocks meanwhile."""
+"""Of mapping what is missing without getting on: the cache drops blocks meanwhile."""
 
 MAX_ATTEMPTS = 5
 
@@ -56,6 +59,7 @@ class Progress:
 
     total: int = 0
     done: int = 0
+    """Counted."""
 
     @property
     def percent(self) -> int:
@@ -84,7 +88,7 @@ class StatisticsJobs:
             Busy: too many jobs wait already.
         """
         document = {"question": question.model_dump(mode="json"), "body": body.decode("utf-8", "replace")}
-        job = hashlib.sha256(orjson.dumps(document)).hexdigest()[:12]
+        job = hashlib.sha256(orjson.dumps(document)).hexdigest()[:32]
         jobs = await asyncio.to_thread(self.desk.open)
         if job not in jobs and len(jobs) >= state.settings.max_jobs:
             raise Busy(f"{state.settings.max_jobs} jobs wait or run already; try again when some have ended.")
@@ -130,6 +134,8 @@ class StatisticsJobs:
                     await self._take(state, job)
             except (RedisError, OSError) as error:
                 logger.warning("jobs cannot be looked at: %s", error)
+            except Exception:
+                logger.exception("a job ended unexpectedly; the next are taken up")
             self._wake.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), POLL_S)
@@ -149,13 +155,18 @@ class StatisticsJobs:
                     work.cancel()
                     logger.info("job %s was dismissed, or is another's now", job)
                     break
-            with suppress(asyncio.CancelledError):
-                await work
+            await asyncio.wait({work})
+            if not work.cancelled():
+                work.result()
         except asyncio.CancelledError:
             work.cancel()
-            with suppress(RedisError, OSError):
-                self.desk.release(job, self._name, "waits for another process", blameless=True)
+            await asyncio.wait({work})
+            await self._release(job, "waits for another process")
             raise
+
+    async def _release(self, job: str, message: str) -> None:
+        with suppress(RedisError, OSError):
+            await asyncio.to_thread(self.desk.release, job, self._name, message, blameless=True)
 
     async def _renewed(self, job: str, progress: Progress) -> bool:
         def renew() -> bool:
@@ -183,8 +194,7 @@ class StatisticsJobs:
         except (RedisError, OSError) as error:
             logger.warning("job %s is given back: %s", job, error)
             await asyncio.sleep(POLL_S)
-            with suppress(RedisError, OSError):
-                self.desk.release(job, self._name, "the cache was away; waits for another try", blameless=True)
+            await self._release(job, "the cache was away; waits for another try")
             return
         except LandcoverError as error:
             found, message = {"error": error.code, "detail": str(error)}, str(error)
@@ -225,32 +235,36 @@ async def _complete(
     Raises:
         LandcoverError: a block cannot be made, or the cache drops blocks faster than they are counted.
     """
-    for _ in range(ROUNDS):
-        await work.counting.advance()
-        missing = work.counting.missing
-        others: list[BlockIndex] = []
-        if work.changing is not None:
-            await work.changing.advance()
-            missing = sorted({*missing, *work.changing.missing_after})
-            others = sorted(work.changing.missing_before)
-        progress.total = max(progress.total, work.counting.total, len(missing) + len(others))
-        progress.done = progress.total - len(missing) - len(others)
-        if work.complete:
-            return
-        await _make(state, cover, missing, progress)
+    progress.total = work.total
+    stuck, stuck_at = 0, -1
+    while not work.complete:
+        try:
+            await work.counting.advance(most_missing=MADE_AT_ONCE)
+            missing, others = set(work.counting.missing), set[BlockIndex]()
+            if work.counting.complete and work.changing is not None:
+                await work.changing.advance(most_missing=MADE_AT_ONCE)
+                missing, others = set(work.changing.missing_after), set(work.changing.missing_before)
+        except BlockDamaged:  # it is dropped, and made again
+            missing, others = set(), set()
+        progress.done = work.done
+        if progress.done == stuck_at:
+            stuck += 1
+            if stuck == ROUNDS:
+                raise Unavailable("The cache drops blocks before they are counted: it is too small. Ask for parts.")
+        else:
+            stuck, stuck_at = 0, progress.done
+        await _make(state, cover, sorted(missing))
         if against is not None:
-            await _make(state, against, others, progress)
-    raise Unavailable("The cache drops blocks before they are counted: it is too small for this area. Ask for parts.")
+            await _make(state, against, sorted(others))
 
 
-async def _make(state: ApiState, cover: LandCover, indices: Sequence[BlockIndex], progress: Progress) -> None:
+async def _make(state: ApiState, cover: LandCover, indices: Sequence[BlockIndex]) -> None:
     """Have blocks made, a few at a time."""
     rest = iter(indices)
 
     async def one_after_another() -> None:
         for index in rest:
             await _make_one(state, cover, index)
-            progress.done += 1
 
     tasks = [asyncio.create_task(one_after_another()) for _ in range(min(IN_FLIGHT, len(indices)))]
     try:
@@ -264,7 +278,7 @@ async def _make_one(state: ApiState, cover: LandCover, index: BlockIndex) -> Non
     failures = 0
     while True:
         fetched = await state.blocks.fetch(
-            cover.blocks, [index], [block.HISTOGRAM_FIELD], wait_s=WAIT_S, queue=BULK_QUEUE
+            cover.blocks, [index], [block.HISTOGRAM_FIELD, block.JOINT_FIELD], wait_s=WAIT_S, queue=BULK_QUEUE
         )
         if index in fetched.found:
             return

@@ -15,6 +15,7 @@ from pyproj import CRS
 from shapely import MultiPolygon, Polygon
 from shapely.affinity import translate
 
+from landcover.errors import InvalidRequest
 from landcover.geodesy import WGS84, geodesic_area_m2, outline, transformer
 from landcover.grid import Grid
 
@@ -27,10 +28,10 @@ EDGE_TOLERANCE_PX = 0.05
 LATTICE_PX = 8
 """The edges of tiles are divided at the corners of tiles about so large, hence a tile's are its children's."""
 
-_OUTLINE_SEGMENTS = 32
-_MOST_POINTS = 500_000
-"""Edges are not divided further than that, however many and long they are."""
+MOST_POINTS = 200_000
+"""Of the edges of one polygon, once they are divided."""
 
+_OUTLINE_SEGMENTS = 32
 _BAND_DEGREES = 90.0
 _MOST_LATTICE_STEPS = 1 << 15
 
@@ -55,19 +56,27 @@ class Region:
         return self.measure()
 
 
-def polygon_region(grid: Grid, crs: str, geometry: Area) -> Region:
+def polygon_region(grid: Grid, crs: str, geometry: Area, *, most_points: int = MOST_POINTS) -> Region:
     """A valid polygon of `crs` as a region of `grid`.
 
     Its edges are straight in `crs` (for GeoJSON: in longitude and latitude, RFC 7946 3.1.1). Longitudes may go on
-    beyond 180°; parts are moved by full turns to where the grid is.
+    beyond 180°; parts are moved by full turns to where the grid is. Edges are not divided into more than `most_points`,
+    however many and long they are.
+
+    Raises:
+        InvalidRequest: it reaches beyond what `crs` can express.
     """
+    points = shapely.get_coordinates(geometry)
+    if not np.isfinite(transformer(crs, WGS84).transform(points[:, 0], points[:, 1])).all():
+        raise InvalidRequest("geometry reaches beyond what its CRS can express; cut it to the scene.")
     drawn = geometry
-    if _is_geographic(crs):
+    if is_geographic(crs):
         geometry = _turned_towards(grid, crs, geometry)
     near = shapely.box(*_surroundings(grid, crs))
     if not shapely.covers(near, geometry):
         geometry = _polygons_of(shapely.intersection(geometry, near))
-    return Region(shape=_in_pixels(grid, crs, geometry), measure=lambda: polygon_area_m2(crs, drawn))
+    shape = _in_pixels(grid, crs, geometry, most_points)
+    return Region(shape=shape, measure=lambda: polygon_area_m2(crs, drawn, most_points=most_points))
 
 
 def box_region(grid: Grid, crs: str, bounds: tuple[float, float, float, float]) -> Region:
@@ -104,11 +113,11 @@ def box_area_m2(crs: str, bounds: tuple[float, float, float, float]) -> float:
     return sum(geodesic_area_m2(*to_wgs84.transform(*outline(*half, segments=_OUTLINE_SEGMENTS))) for half in halves)
 
 
-def polygon_area_m2(crs: str, geometry: Area) -> float:
+def polygon_area_m2(crs: str, geometry: Area, *, most_points: int = MOST_POINTS) -> float:
     """Geodesic area of a polygon of `crs`, m²: of each shell less its holes."""
     to_wgs84 = transformer(crs, WGS84)
-    geographic = _is_geographic(crs)
-    step = max(_GEODESIC_STEP[geographic], geometry.length / _MOST_POINTS)
+    geographic = is_geographic(crs)
+    step = max(_GEODESIC_STEP[geographic], geometry.length / most_points)
     total = 0.0
     for part in _bands(geometry) if geographic else shapely.get_parts(geometry):
         followed = shapely.segmentize(part, step)
@@ -130,14 +139,15 @@ def _bands(geometry: Area) -> list[Polygon]:
     return [part for band in shapely.intersection(geometry, bands) for part in shapely.get_parts(_polygons_of(band))]
 
 
-def _in_pixels(grid: Grid, crs: str, geometry: Area) -> Area:
+def _in_pixels(grid: Grid, crs: str, geometry: Area, most_points: int) -> Area:
     """`geometry` in the grid's pixels, with its edges followed."""
     to_pixels = _to_pixels(grid, crs)
     straight = _are_same(crs, grid.crs)
+    most = most_points // max(1, len(shapely.get_rings(geometry)))
 
     def ring(line: Any) -> Points:
         points = shapely.get_coordinates(line)
-        return to_pixels(points if straight else _followed(points, to_pixels))
+        return to_pixels(points if straight else _followed(points, to_pixels, most))
 
     parts = [
         _polygon(ring(part.exterior), [ring(each) for each in part.interiors])
@@ -147,9 +157,9 @@ def _in_pixels(grid: Grid, crs: str, geometry: Area) -> Area:
     return _valid(parts[0] if len(parts) == 1 else MultiPolygon(parts))
 
 
-def _followed(points: Points, project: Callable[[Points], Points]) -> Points:
+def _followed(points: Points, project: Callable[[Points], Points], most_points: int) -> Points:
     """A closed ring `(n, 2)` with its edges halved until they are straight also after `project`, into pixels."""
-    while (count := len(points)) < _MOST_POINTS:
+    while (count := len(points)) < most_points:
         starts, ends = points[:-1], points[1:]
         between = [starts * (1 - t) + ends * t for t in _LOOKED_AT]
         there = np.split(project(np.concatenate([points, *between])), [count + i * (count - 1) for i in range(3)])
@@ -175,7 +185,8 @@ def _to_pixels(grid: Grid, crs: str) -> Callable[[Points], Points]:
 
 
 @lru_cache(maxsize=64)
-def _is_geographic(crs: str) -> bool:
+def is_geographic(crs: str) -> bool:
+    """Whether coordinates of `crs` are degrees."""
     return bool(CRS.from_user_input(crs).is_geographic)
 
 
