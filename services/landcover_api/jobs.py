@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -128,7 +128,7 @@ def _status(request: Request, record: JobRecord) -> JobStatus:
                 type="application/geo+json",
             )
         )
-    detail: dict[str, Any] = json.loads(record.detail) if record.detail else {}
+    detail: dict[str, int] = json.loads(record.detail) if record.detail else {}
     blocks = BlockCount.model_validate(detail)
     if record.status == "successful":
         blocks.done = blocks.total
@@ -139,7 +139,7 @@ def _status(request: Request, record: JobRecord) -> JobStatus:
         progress=record.progress,
         message=record.message,
         blocks=blocks,
-        eta_s=_eta_s(record),
+        eta_s=_eta_s(record, blocks.total - blocks.done, blocks.done - detail.get("found", 0)),
         created=_time(record.created_at),
         started=_time(record.started_at) if record.started_at else None,
         updated=record.updated,
@@ -147,11 +147,10 @@ def _status(request: Request, record: JobRecord) -> JobStatus:
     )
 
 
-def _eta_s(record: JobRecord) -> float | None:
-    if record.status != "running" or not record.progress:
+def _eta_s(record: JobRecord, left: int, made: int) -> float | None:
+    if record.status != "running" or made <= 0:
         return None
-    elapsed = max(0.0, record.updated_at - record.started_at)
-    return round(elapsed * (100 - record.progress) / record.progress, 1)
+    return round(max(0.0, record.updated_at - record.started_at) * left / made, 1)
 
 
 def _time(seconds: float) -> datetime:

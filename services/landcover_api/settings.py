@@ -42,7 +42,7 @@ class ApiSettings(BaseSettings):
     statistics_max_vertices: Annotated[int, Field(ge=4)] = 200_000
     """Of all its polygons together."""
     statistics_max_blocks: Annotated[int, Field(ge=1)] = 250_000
-    """Most blocks that a polygon may lie on (16 000 km² of half-metre pixels in blocks of 512); a job counts them."""
+    """Most blocks that the polygons of a request may span (16 000 km² of half-metre pixels in blocks of 512)."""
     max_jobs: Annotated[int, Field(ge=0)] = 32
     """Most jobs that wait or run; further ones are refused (429)."""
     job_keep_s: Annotated[int, Field(ge=60)] = 24 * 3600

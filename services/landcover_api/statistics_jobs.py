@@ -60,6 +60,8 @@ class Progress:
     total: int = 0
     done: int = 0
     """Counted."""
+    found: int = 0
+    """Of these, counted at once, since they were mapped before."""
 
     @property
     def percent(self) -> int:
@@ -69,7 +71,7 @@ class Progress:
     @property
     def detail(self) -> str:
         """As the record keeps it."""
-        return json.dumps({"total": self.total, "done": self.done, "failed": 0})
+        return json.dumps({"total": self.total, "done": self.done, "failed": 0, "found": self.found})
 
 
 class StatisticsJobs:
@@ -247,6 +249,8 @@ async def _complete(
         except BlockDamaged:  # it is dropped, and made again
             missing, others = set(), set()
         progress.done = work.done
+        if stuck_at < 0:
+            progress.found = progress.done
         if progress.done == stuck_at:
             stuck += 1
             if stuck == ROUNDS:
