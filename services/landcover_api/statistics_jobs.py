@@ -36,6 +36,9 @@ from landcover_api.state import ApiState, get_land_cover
 logger = logging.getLogger(__name__)
 
 LEASE_S = 15.0
+RENEW_S = 1.0
+"""How often the lease is prolonged, progress told, and a dismissal noticed."""
+
 POLL_S = 2.0
 MADE_AT_ONCE = 256
 """Blocks that are made before they are counted: far fewer than a cache holds."""
@@ -152,7 +155,7 @@ class StatisticsJobs:
         progress = Progress()
         work = asyncio.create_task(self._do(state, job, progress))
         try:
-            while not (await asyncio.wait({work}, timeout=LEASE_S / 5))[0]:
+            while not (await asyncio.wait({work}, timeout=RENEW_S))[0]:
                 if not await self._renewed(job, progress):
                     work.cancel()
                     logger.info("job %s was dismissed, or is another's now", job)

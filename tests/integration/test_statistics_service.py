@@ -24,7 +24,7 @@ from onnx_models import expected_classes, pixel_contract, write_pixel_model
 from rasters import UTM54, noise, write_tif
 from running import Service, start_service
 
-SLOW_LOOPS = 20
+SLOW_LOOPS = 100
 
 
 def drawn(demo_scene: Path, *, hole: bool = True) -> shapely.Polygon:

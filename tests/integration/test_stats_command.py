@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -184,7 +185,7 @@ def test_ctrl_c_dismisses_the_job(service: Service, parcels: Path, monkeypatch: 
         raise KeyboardInterrupt
 
     monkeypatch.setattr(asking, "_WAIT_S", 0.0)
-    monkeypatch.setattr(asking.time, "sleep", interrupt)
+    monkeypatch.setattr(asking, "time", SimpleNamespace(sleep=interrupt, monotonic=time.monotonic))
     assert stats(service, "--geometry", parcels) == 130
     with service.client as client:
         assert client.get("/jobs").json()["jobs"][0]["status"] == "dismissed"
@@ -279,6 +280,8 @@ def private(scene: Path, folder: Path, *arguments: object) -> subprocess.Popen[s
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # what a shell starts in the background, such as these tests, ignores Ctrl-C, and so do its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - one call
     )
 
 

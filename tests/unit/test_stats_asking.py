@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -220,7 +221,7 @@ def test_a_job_is_followed_to_its_result(fake: FakeService) -> None:
 
 def test_retry_after_is_heeded(fake: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(asking.time, "sleep", pauses.append)
+    monkeypatch.setattr(asking, "time", SimpleNamespace(sleep=pauses.append, monotonic=time.monotonic))
     job(fake, (200, {"Retry-After": "7"}, {"id": "j1", "status": "running"}), status("successful"))
     ask(fake, 1)
     assert 7 in pauses
@@ -256,7 +257,7 @@ def test_a_job_is_dismissed_on_ctrl_c(fake: FakeService, monkeypatch: pytest.Mon
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(asking.time, "sleep", interrupt)
+    monkeypatch.setattr(asking, "time", SimpleNamespace(sleep=interrupt, monotonic=time.monotonic))
     job(fake, status("running"))
     with pytest.raises(KeyboardInterrupt):
         ask(fake, 1)

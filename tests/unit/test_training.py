@@ -100,7 +100,7 @@ def test_settings_that_are_none(settings: list[str], sentence: str) -> None:
 
 
 def test_files_that_are_no_configuration(tmp_path: Path) -> None:
-    with pytest.raises(InvalidConfiguration, match="demo, openearthmap"):
+    with pytest.raises(InvalidConfiguration, match="demo, demo-shipped, openearthmap"):
         read_config("nonsense")
     path = tmp_path / "mine.yaml"
     path.write_text("[")
