@@ -55,12 +55,15 @@ def test_shapes_have_the_areas_that_they_are_named_for(tmp_path: Path) -> None:
     assert len(drawn[-1].polygons) == 1000
 
 
-def test_the_command(tmp_path: Path) -> None:
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a tenth of its parcels and vertices."""
+    monkeypatch.setattr(shapes, "_PARCELS", 100)
+    monkeypatch.setattr(shapes, "_VERTICES", 20_000)
     assert main(["bench", "statistics", "--largest", "10", "--json", str(tmp_path / "bench.json")]) == 0
     figures = json.loads((tmp_path / "bench.json").read_text())["statistics"]
     rows = {row["shape"]: row for row in figures["rows"]}
     assert list(rows) == [
-        "circle", "square", "wavy circle, 200,000 vertices", "saw, 10,000 edges", "1,000 parcels"
+        "circle", "square", "wavy circle, 20,000 vertices", "saw, 10,000 edges", "100 parcels"
     ]  # fmt: skip
     for row in rows.values():
         assert row["difference"] < 1e-9  # to exactextract
