@@ -257,8 +257,16 @@ class JobDesk:
 
     def all(self) -> list[JobRecord]:
         """Every job, the oldest first."""
+        return self._records(self._listed(self._keys.index))
+
+    def newest(self, count: int) -> list[JobRecord]:
+        """So many jobs at most, the newest first."""
+        found: Any = self._broker.zrevrange(self._keys.index, 0, count - 1)
+        return self._records([_text(each) for each in found])
+
+    def _records(self, jobs: list[str]) -> list[JobRecord]:
         found = []
-        for job in self._listed(self._keys.index):
+        for job in jobs:
             if (record := self._record(job)) is not None:
                 found.append(record)
             else:  # it has lapsed

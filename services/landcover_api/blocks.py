@@ -6,10 +6,12 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -26,6 +28,8 @@ from landcover_api import metrics
 from landcover_api.wakeups import Wakeups
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 POLL_S = 1.0
 """How often a waiter looks for itself: a report can be lost, and a worker can die without one."""
@@ -74,6 +78,13 @@ class Fetched:
     """Not there yet."""
     queued: bool = True
     """False if the missing blocks are more than are mapped on demand, so that nothing was asked of workers."""
+
+
+def parts_of(items: Iterable[T], count: int) -> Iterator[list[T]]:
+    """`items` in parts of at most `count`: blocks are read some at a time, so that memory is bounded."""
+    rest = iter(items)
+    while some := list(islice(rest, count)):
+        yield some
 
 
 class BlockService:

@@ -18,7 +18,8 @@ from landcover.grid import BlockIndex
 from landcover.statistics import cells, change, tally
 from landcover.statistics.document import change_figures
 from landcover.statistics.region import Region
-from landcover_api.counting import MAPS, check_client, leaves, parts_of
+from landcover_api.blocks import parts_of
+from landcover_api.counting import LEAST_COUNTING_S, MAPS, check_client, leaves
 from landcover_api.cover import LandCover, land_cover
 from landcover_api.drawing import Waiting, raise_failure
 from landcover_api.state import ApiState
@@ -159,7 +160,8 @@ class Changing:
         )
         for (cover, _), fetched in zip(maps, await asyncio.gather(*fetches), strict=True):
             raise_failure(self._state, cover, fetched)
-        await self.advance(most_missing=self._after.on_demand_blocks)
+        until = time.monotonic() + LEAST_COUNTING_S
+        await self.advance(until=until, most_missing=self._after.on_demand_blocks)
 
     def document(self, number: int) -> dict[str, Any]:
         """The change inside one region."""

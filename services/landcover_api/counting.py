@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -26,7 +25,7 @@ from landcover.statistics import cells, tally
 from landcover.statistics.cells import Square
 from landcover.statistics.region import Region
 from landcover.statistics.tally import Table
-from landcover_api.blocks import Fetched
+from landcover_api.blocks import Fetched, parts_of
 from landcover_api.cover import LandCover
 from landcover_api.drawing import Waiting, raise_failure
 from landcover_api.state import ApiState
@@ -35,6 +34,8 @@ MAPS = (block.field("class", 0), block.field("confidence", 0))
 PIXELS_AT_ONCE = 1 << 22
 """Of maps in memory; the event loop has its turn between."""
 HISTOGRAMS_AT_ONCE = 512
+LEAST_COUNTING_S = 4.0
+"""What is mapped is counted for so long, also for a client that does not wait for blocks."""
 
 T = TypeVar("T")
 
@@ -130,6 +131,8 @@ class Counting:
     async def wait(self, waiting: Waiting) -> bool:
         """Have the missing blocks made and count them, if they are not too many; False if they are.
 
+        What takes longer to count than `LEAST_COUNTING_S` is left open.
+
         Raises:
             LandcoverError: one of them cannot be made.
         """
@@ -140,7 +143,8 @@ class Counting:
             self._fetch(sorted(self._inside), [tally.whole_field(self._least)], waiting),
         )
         raise_failure(self._state, self._cover, *fetched)
-        await self.advance(most_missing=self._cover.on_demand_blocks)
+        until = time.monotonic() + LEAST_COUNTING_S
+        await self.advance(until=until, most_missing=self._cover.on_demand_blocks)
         return True
 
     async def _fetch(self, indices: Sequence[BlockIndex], fields: Sequence[str], waiting: Waiting) -> Fetched:
@@ -277,13 +281,6 @@ def _window(cover: LandCover, square: Square) -> tuple[range, range]:
     side = cells.FANOUT**square.level
     top, left = square.row * side, square.col * side
     return range(top, min(top + side, cover.grid.rows)), range(left, min(left + side, cover.grid.cols))
-
-
-def parts_of(items: Iterable[T], count: int) -> Iterator[list[T]]:
-    """`items` in parts of at most `count`."""
-    rest = iter(items)
-    while some := list(islice(rest, count)):
-        yield some
 
 
 def _few(squares: Sequence[Square], count: int) -> Iterator[list[Square]]:

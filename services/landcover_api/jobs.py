@@ -69,9 +69,9 @@ def jobs_router() -> APIRouter:
 
     @router.get("", summary="Jobs that wait, run, or ended lately; the newest first.")
     async def list_jobs(request: Request, state: State, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> JobList:
-        records = await asyncio.to_thread(state.jobs.desk.all)
+        records = await asyncio.to_thread(state.jobs.desk.newest, limit)
         return JobList(
-            jobs=[_status(request, each) for each in records[::-1][:limit]],
+            jobs=[_status(request, each) for each in records],
             links=[Link(rel="self", href=str(request.url))],
         )
 

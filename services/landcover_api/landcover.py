@@ -7,7 +7,7 @@ own, since a request may have to wait for blocks, and thousands may wait at once
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlencode
 
 from attrs import define
@@ -43,6 +43,8 @@ from landcover_api.state import ApiState, LandCoverParam, State, get_land_cover
 from landcover_api.warm import TileSet, etag, matches
 
 PENDING_HEADER = "Landcover-Pending"
+
+T = TypeVar("T")
 
 
 async def get_waiting(
@@ -321,9 +323,7 @@ class LandCoverFactory(TilerFactory):
             return answer | {"value": None, "name": None, "confidence": None, "pending": True}
 
 
-async def with_current_image(
-    state: ApiState, cover: LandCover, answer: Callable[[LandCover], Awaitable[Response]]
-) -> Response:
+async def with_current_image(state: ApiState, cover: LandCover, answer: Callable[[LandCover], Awaitable[T]]) -> T:
     """`answer` for `cover`, and once more for the new version if a worker finds that the image was just replaced."""
     try:
         return await answer(cover)

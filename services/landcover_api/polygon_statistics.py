@@ -19,15 +19,12 @@ from landcover.statistics.document import figures
 from landcover.statistics.geojson import Asked, named_crs, read_asked
 from landcover.statistics.region import MOST_POINTS, Area, Region, is_geographic, polygon_region
 from landcover_api.changing import Changing
-from landcover_api.counting import Counting
+from landcover_api.counting import LEAST_COUNTING_S, Counting
 from landcover_api.cover import LandCover
 from landcover_api.drawing import Waiting
 from landcover_api.extents import crs_wkt
 from landcover_api.settings import ApiSettings
 from landcover_api.state import ApiState
-
-LEAST_COUNTING_S = 4.0
-"""What is mapped is counted for so long, also for a client that does not wait for blocks."""
 
 MOST_DECODINGS = 20_000
 """Blocks to be decoded for one request, each for every region on whose edge it lies: some minutes of a job."""

@@ -7,7 +7,7 @@ runs in the drawing threads, between the tiles of others.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TypeVar
@@ -20,6 +20,7 @@ from landcover.grid import BlockIndex
 from landcover.review import ByteArray
 from landcover.review_document import Review
 from landcover.review_survey import Contents, RankedWindow, ReviewRequest, Survey, check_request, contents, rank
+from landcover_api.blocks import parts_of
 from landcover_api.cover import LandCover
 from landcover_api.drawing import Waiting, raise_failure
 from landcover_api.state import ApiState
@@ -98,7 +99,7 @@ class Reviewer:
         """Histograms of what one model has mapped, and whether missing blocks were asked of workers."""
         indices = list(cover.grid.blocks())
         found: dict[BlockIndex, bytes] = {}
-        for some in _some(indices, HISTOGRAMS_AT_ONCE):
+        for some in parts_of(indices, HISTOGRAMS_AT_ONCE):
             look = await self.state.blocks.look(cover.blocks, some, [block.HISTOGRAM_FIELD])
             found |= {index: histogram for index, (histogram,) in look.found.items()}
         missing = [index for index in indices if index not in found]
@@ -113,7 +114,7 @@ class Reviewer:
     async def _maps(self, indices: Sequence[BlockIndex]) -> AsyncIterator[dict[BlockIndex, list[ByteArray]]]:
         """Class map and confidence, and the other model's class map, of so many blocks at a time."""
         side = self.cover.grid.block_px
-        for some in _some(indices, max(1, PIXELS_AT_ONCE // side**2)):
+        for some in parts_of(indices, max(1, PIXELS_AT_ONCE // side**2)):
             if await self.waiting.gone():
                 raise Pending("The client has gone.")
             looks = [
@@ -193,8 +194,3 @@ def _decode_each(
         except BlockDamaged as error:
             damaged[index] = error
     return decoded, damaged
-
-
-def _some(indices: Sequence[BlockIndex], count: int) -> Iterator[Sequence[BlockIndex]]:
-    """`indices` in parts of `count`."""
-    return (indices[begin : begin + count] for begin in range(0, len(indices), count))

@@ -15,12 +15,12 @@ from landcover_api import jobs
 from landcover_api.answers import CSV, GEOJSON, geojson_or_csv, wanted_type
 from landcover_api.bodies import read_body
 from landcover_api.changing import find_against
-from landcover_api.counting import Counting
+from landcover_api.counting import LEAST_COUNTING_S, Counting
 from landcover_api.cover import LandCover
 from landcover_api.drawing import not_on_demand, refuse_too_many
 from landcover_api.extents import check_tile, tile_matrix_set, tms_crs
 from landcover_api.landcover import PENDING_HEADER, Strict, WaitingParam, with_current_image
-from landcover_api.polygon_statistics import LEAST_COUNTING_S, PolygonStatistics, Question, head
+from landcover_api.polygon_statistics import PolygonStatistics, Question, head
 from landcover_api.state import LandCoverParam, State
 
 MinConfidence = Annotated[
@@ -49,25 +49,28 @@ def statistics_router() -> APIRouter:
         check_tile(tms, z, x, y)
         box = tms.xy_bounds(Tile(x, y, z))
         bounds = box.left, box.bottom, box.right, box.top
-        region = await state.draw(box_region, cover.grid, tms_crs(tileMatrixSetId), bounds)
-        counting = Counting(state, cover, [region], min_confidence=min_confidence)
-        await counting.plan()
-        refuse_too_many(state, counting.decodings)
-        until = time.monotonic() + max(waiting.seconds, LEAST_COUNTING_S)
-        await counting.advance(waiting, until=until, most_missing=cover.on_demand_blocks)
-        if not (counting.complete or await counting.wait(waiting)):
-            raise not_on_demand(cover, len(counting.missing))
-        missing = len(counting.missing) or int(not counting.complete)
-        if missing and strict:
-            raise Pending(f"{missing} blocks are being mapped; ask again.")
-        max_age = state.settings.pending_max_age_s if missing else state.settings.tile_max_age_s
-        response.headers["Cache-Control"] = f"public, max-age={max_age}"
-        if missing:
-            response.headers[PENDING_HEADER] = str(missing)
-        contract = cover.model.contract
-        return head(cover, complete=not missing) | figures(
-            counting.tables[0], contract, region.area_m2, filtered=min_confidence > 0
-        )
+
+        async def answer(cover: LandCover) -> dict[str, Any]:
+            region = await state.draw(box_region, cover.grid, tms_crs(tileMatrixSetId), bounds)
+            counting = Counting(state, cover, [region], min_confidence=min_confidence)
+            await counting.plan()
+            refuse_too_many(state, counting.decodings)
+            until = time.monotonic() + max(waiting.seconds, LEAST_COUNTING_S)
+            await counting.advance(waiting, until=until, most_missing=cover.on_demand_blocks)
+            if not (counting.complete or await counting.wait(waiting)):
+                raise not_on_demand(cover, len(counting.missing))
+            missing = len(counting.missing) or int(not counting.complete)
+            if missing and strict:
+                raise Pending(f"{missing} blocks are being mapped; ask again.")
+            max_age = state.settings.pending_max_age_s if missing else state.settings.tile_max_age_s
+            response.headers["Cache-Control"] = f"public, max-age={max_age}"
+            if missing:
+                response.headers[PENDING_HEADER] = str(missing)
+            return head(cover, complete=not missing) | figures(
+                counting.tables[0], cover.model.contract, region.area_m2, filtered=min_confidence > 0
+            )
+
+        return await with_current_image(state, cover, answer)
 
     @router.post(
         "/statistics",

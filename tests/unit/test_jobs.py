@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -67,3 +68,13 @@ def test_records_that_have_lapsed_are_no_longer_listed(desk: JobDesk, servers: S
     assert servers.broker.zrange(STATISTICS_JOBS.index, 0, -1) == [kept.encode()]
     with pytest.raises(NotFound, match=f"no job {lapsed}"):
         desk.get(lapsed)
+
+
+def test_the_newest_come_first(desk: JobDesk, servers: Servers) -> None:
+    jobs = []
+    for number in range(4):
+        jobs.append(desk.submit(f"number {number}"))
+        time.sleep(0.002)  # submissions within a millisecond have no order
+    servers.broker.delete(STATISTICS_JOBS.record(jobs[2]))
+    assert [each.subject for each in desk.newest(3)] == ["number 3", "number 1"]
+    assert [each.subject for each in desk.newest(3)] == ["number 3", "number 1", "number 0"]  # the lapsed one is gone

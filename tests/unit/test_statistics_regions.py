@@ -337,7 +337,7 @@ def test_an_edge_through_the_corner_of_a_pixel() -> None:
     expected = shapely.intersection(shape, shapely.box(0, -64, 64, 0)).area
     assert share.sum() == pytest.approx(expected, abs=1e-5)
     plain = exact_pixels(grid, shapely.transform(shape, lambda p: p * (1, -1)), np.ones((230, 300), np.uint8))
-    assert plain.sum() == pytest.approx(expected + 1, abs=1e-5)  # when this fails, the check can go
+    assert plain.sum() == pytest.approx(expected + 1, abs=1e-5)  # when this fails, exactextract is right here
 
 
 def test_large_regions_are_few_squares() -> None:
