@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
 
-from map_browser import DESKTOP, Open, Watched
+from map_browser import DESKTOP, WARM_S, Open, Watched
 from running import Service
+
+expect.set_options(timeout=WARM_S * 1000)
 
 
 @pytest.fixture

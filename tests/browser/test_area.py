@@ -25,6 +25,7 @@ def parcel(lng: float, lat: float, name: str, side: float = 0.002) -> dict[str, 
 
 
 def upload(page: Page, document: Any) -> None:
+    expect(page.locator("#area-open")).to_be_enabled(timeout=WARM_S * 1000)
     content = document if isinstance(document, bytes) else json.dumps(document).encode()
     page.locator("#area-file").set_input_files({"name": "parcels.geojson", "mimeType": "", "buffer": content})
 

@@ -92,8 +92,9 @@ export class Area {
   /** @param {File | undefined} file */
   async #read(file) {
     element("area-file").value = ""; // so that the same file may be chosen again
-    if (!file || !this.#shown) return;
+    if (!file) return;
     element("area").open = true;
+    if (!this.#shown) return this.#complain("There is nothing to measure in: choose a scene that can be read, and a model.");
     this.#clear();
     this.view.showPanel(true);
     const text = await file.text();
