@@ -19,6 +19,7 @@
     ├── InvalidModel              an ONNX file whose contract is missing or not true
     ├── InvalidConfiguration      settings or a catalogue that cannot be used
     ├── BlockFailed               a block failed too often and was set aside (dead-lettered)
+    ├── DestinationUnwritable     a product cannot be written where it should be
     └── Unavailable               the broker, the cache or every worker is away; try again
         ├── Busy                  as much is being done as is allowed; try again later
         ├── DatabaseUnavailable   the database of annotations is away
@@ -102,6 +103,10 @@ class InvalidConfiguration(LandcoverError):
 
 class BlockFailed(LandcoverError):
     """A block failed too often and was set aside."""
+
+
+class DestinationUnwritable(LandcoverError):
+    """A product cannot be written: no room, no permission, or no such place."""
 
 
 class Unavailable(LandcoverError):

@@ -16,6 +16,9 @@ DONE_CHANNEL = "landcover:done"
 DEAD_LETTERS = "landcover:dead"
 """Hash in the broker: `BlockKey.text` → JSON with the reason."""
 
+PRODUCTS = "landcover:products"
+"""Hash in the broker: a product's id → JSON of its `ProductRecord`."""
+
 WORKER_PREFIX = "landcover:worker:"
 """Keys in the broker, one for each living worker, with what it runs."""
 
@@ -55,6 +58,7 @@ class JobKeys:
 
 TRAINING_JOBS = JobKeys("train")
 STATISTICS_JOBS = JobKeys("statistics")
+MAP_JOBS = JobKeys("map")
 
 
 @dataclass(frozen=True, slots=True)
