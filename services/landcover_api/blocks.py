@@ -18,12 +18,12 @@ from kombu.exceptions import OperationalError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from landcover.block_set import BlockSet
 from landcover.coordination import CLAIM_SCRIPT, INTEREST_S, LOST_AFTER_S, REQUEUE_AFTER_S, Claim, read_failure
 from landcover.errors import LandcoverError
 from landcover.grid import BlockIndex
 from landcover.keys import BlockKey
-from landcover.queue import INTERACTIVE_QUEUE, BlockTask, send_block
-from landcover.scene import SceneSource
+from landcover.queue import INTERACTIVE_QUEUE, send_block
 from landcover_api import metrics
 from landcover_api.wakeups import Wakeups
 
@@ -34,37 +34,11 @@ T = TypeVar("T")
 POLL_S = 1.0
 """How often a waiter looks for itself: a report can be lost, and a worker can die without one."""
 
-
 SENDING_THREADS = 4
 """Publishing blocks a thread, for seconds when the broker hangs; nothing else shares these."""
 
 QUEUE_LOOK_S = 0.5
 """How long an answer about the queue's length is believed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BlockSet:
-    """What the blocks of one request have in common."""
-
-    source: SceneSource
-    version: str
-    digest: str
-    decimation: int
-
-    def task(self, index: BlockIndex) -> BlockTask:
-        """The task that makes one of them."""
-        return BlockTask(
-            source=self.source,
-            version=self.version,
-            digest=self.digest,
-            decimation=self.decimation,
-            row=index.row,
-            col=index.col,
-        )
-
-    def key(self, index: BlockIndex) -> BlockKey:
-        """The key of one of them."""
-        return BlockKey(self.source.id, self.version, self.digest, self.decimation, index)
 
 
 @dataclass

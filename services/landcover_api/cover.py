@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from landcover.block_set import BlockSet
 from landcover.contract import ModelFile
 from landcover.grid import Grid, grid_for
 from landcover.scene import Scene
-from landcover_api.blocks import BlockSet
 
 
 @dataclass(frozen=True, kw_only=True)
