@@ -175,6 +175,14 @@ return status
 )
 
 
+# KEYS: record, lease. ARGV: holder.
+FORGIVE_SCRIPT = """
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'attempts', 1)
+return 1
+"""
+
+
 class JobDesk:
     """Every step of a job. Each method may raise `redis.RedisError`: the broker is away, and nothing has changed."""
 
@@ -184,14 +192,16 @@ class JobDesk:
     buried = "It ended whoever worked on it {attempts} times and was set aside; the log has the reason."
 
     def __init__(self, broker: redis.Redis, keys: JobKeys, *, keep_s: int = 0) -> None:
-        self._broker = broker
+        self.broker = broker
         self._keys = keys
-        self._keep_s = keep_s
+        self.keep_s = keep_s
+        """How long a job that has ended is kept; 0 for ever."""
         self._submit = broker.register_script(SUBMIT_SCRIPT)
         self._begin = broker.register_script(BEGIN_SCRIPT)
         self._renew = broker.register_script(RENEW_SCRIPT)
         self._end = broker.register_script(END_SCRIPT)
         self._dismiss = broker.register_script(DISMISS_SCRIPT)
+        self._forgive = broker.register_script(FORGIVE_SCRIPT)
 
     def submit(
         self, subject: str, *, request: bytes | None = None, message: str = "waits to be begun", job: str | None = None
@@ -207,13 +217,17 @@ class JobDesk:
         """Take the job's lease if it is free and the job is to be done."""
         keys = [self._keys.record(job), self._keys.open, self._keys.lease(job), self._keys.request(job)]
         message = self.buried.format(attempts=max_attempts)
-        args: list[str | int] = [job, self._keep_s, holder, int(lease_s * 1000), max_attempts, message]
+        args: list[str | int] = [job, self.keep_s, holder, int(lease_s * 1000), max_attempts, message]
         return Taken(_text(self._begin(keys=keys, args=args)))
 
     def renew(self, job: str, holder: str, *, lease_s: float, progress: int, message: str, detail: str = "") -> bool:
         """Prolong the lease and tell how far it is; False if it was lost, or the job dismissed."""
         keys = [self._keys.record(job), self._keys.lease(job)]
         return bool(self._renew(keys=keys, args=[holder, int(lease_s * 1000), progress, message, detail]))
+
+    def forgive(self, job: str, holder: str) -> None:
+        """Count attempts anew: this one has got on, so that the job is not what ended those before."""
+        self._forgive(keys=[self._keys.record(job), self._keys.lease(job)], args=[holder])
 
     def finish(self, job: str, holder: str, status: Literal["successful", "failed"], message: str) -> bool:
         """End the job; False if it is not this worker's any more."""
@@ -231,7 +245,7 @@ class JobDesk:
             Conflict: it has ended.
         """
         keys = [self._keys.record(job), self._keys.open, self._keys.request(job)]
-        args: list[str | int] = [job, self._keep_s, "dismissed by hand"]
+        args: list[str | int] = [job, self.keep_s, "dismissed by hand"]
         answer = self._dismiss(keys=keys, args=args)
         if answer is None:
             raise self._unknown(job)
@@ -252,7 +266,7 @@ class JobDesk:
 
     def request(self, job: str) -> bytes | None:
         """What was handed in with the job; None if that is gone."""
-        found: Any = self._broker.get(self._keys.request(job))
+        found: Any = self.broker.get(self._keys.request(job))
         return None if found is None else bytes(found)
 
     def all(self) -> list[JobRecord]:
@@ -261,7 +275,7 @@ class JobDesk:
 
     def newest(self, count: int) -> list[JobRecord]:
         """So many jobs at most, the newest first."""
-        found: Any = self._broker.zrevrange(self._keys.index, 0, count - 1)
+        found: Any = self.broker.zrevrange(self._keys.index, 0, count - 1)
         return self._records([_text(each) for each in found])
 
     def _records(self, jobs: list[str]) -> list[JobRecord]:
@@ -270,8 +284,12 @@ class JobDesk:
             if (record := self._record(job)) is not None:
                 found.append(record)
             else:  # it has lapsed
-                self._broker.zrem(self._keys.index, job)
+                self.broker.zrem(self._keys.index, job)
         return found
+
+    def held(self, job: str) -> bool:
+        """Whether somebody is at work on it."""
+        return bool(self.broker.exists(self._keys.lease(job)))
 
     def open(self) -> list[str]:
         """The ids of the jobs that have not ended, the oldest first."""
@@ -279,10 +297,10 @@ class JobDesk:
 
     def _ended(self, job: str, holder: str, status: Status, message: str, taken_back: int) -> bool:
         keys = [self._keys.record(job), self._keys.open, self._keys.lease(job), self._keys.request(job)]
-        return bool(self._end(keys=keys, args=[job, self._keep_s, holder, status, message, taken_back]))
+        return bool(self._end(keys=keys, args=[job, self.keep_s, holder, status, message, taken_back]))
 
     def _record(self, job: str) -> JobRecord | None:
-        found: Any = self._broker.hgetall(self._keys.record(job))
+        found: Any = self.broker.hgetall(self._keys.record(job))
         fields = {_text(name): _text(value) for name, value in found.items()}
         if not fields:
             return None
@@ -292,7 +310,7 @@ class JobDesk:
             raise Unavailable(f"The record of job {job} is damaged ({json.dumps(fields)[:200]}).") from error
 
     def _listed(self, key: str) -> list[str]:
-        found: Any = self._broker.zrange(key, 0, -1)
+        found: Any = self.broker.zrange(key, 0, -1)
         return [_text(each) for each in found]
 
     def _unknown(self, job: str) -> NotFound:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, field_validator
@@ -69,6 +71,17 @@ class DatabaseSettings(BaseSettings):
 
     database_url: str = "sqlite:///.landcover/landcover.sqlite"
     """SQLite or PostgreSQL; by default the file that `landcover up` in the same folder uses."""
+
+
+class ProductSettings(BaseSettings):
+    """Where the products of jobs go."""
+
+    model_config = _CONFIG
+
+    products: str | None = None
+    """A folder, or `s3://bucket/prefix`. Several API processes share it; without it there are no map jobs."""
+    products_work: Path = Path(tempfile.gettempdir()) / "landcover-products"
+    """Folder for what grows before it goes to s3; beside products in a folder it is not used."""
 
 
 class ReadSettings(BaseSettings):

@@ -17,9 +17,16 @@ from landcover.annotations.store import AnnotationStore
 from landcover.catalog import load_models, load_scenes
 from landcover.connections import connect, connect_async
 from landcover.jobs import JobDesk
-from landcover.keys import STATISTICS_JOBS
+from landcover.keys import MAP_JOBS, STATISTICS_JOBS
 from landcover.queue import make_celery
-from landcover.settings import BrokerSettings, CacheSettings, CatalogSettings, DatabaseSettings, ReadSettings
+from landcover.settings import (
+    BrokerSettings,
+    CacheSettings,
+    CatalogSettings,
+    DatabaseSettings,
+    ProductSettings,
+    ReadSettings,
+)
 from landcover_api import annotations as annotation_routes
 from landcover_api import catalogue, health
 from landcover_api.blocks import BlockService
@@ -29,6 +36,7 @@ from landcover_api.imagery import PREFIX as IMAGERY_PREFIX
 from landcover_api.imagery import imagery_router
 from landcover_api.jobs import jobs_router
 from landcover_api.landcover import PENDING_HEADER, LandCoverFactory
+from landcover_api.map_jobs import MapJobs
 from landcover_api.map_page import map_page_router
 from landcover_api.metrics import MeasureMiddleware
 from landcover_api.review import review_router
@@ -58,6 +66,7 @@ def create_app(
     cache: CacheSettings | None = None,
     read: ReadSettings | None = None,
     database: DatabaseSettings | None = None,
+    products: ProductSettings | None = None,
 ) -> FastAPI:
     """The application; settings that are not given come from the environment.
 
@@ -66,7 +75,7 @@ def create_app(
     """
     api, catalog = api or ApiSettings(), catalog or CatalogSettings()
     broker, cache, read = broker or BrokerSettings(), cache or CacheSettings(), read or ReadSettings()
-    database = database or DatabaseSettings()
+    database, products = database or DatabaseSettings(), products or ProductSettings()
     scenes, models = load_scenes(catalog, read), load_models(catalog)
     kept = AnnotationStore(database.database_url)
 
@@ -78,6 +87,7 @@ def create_app(
         celery = make_celery(broker.broker_url)
         jobs_broker = connect(broker.broker_url)
         jobs = StatisticsJobs(JobDesk(jobs_broker, STATISTICS_JOBS, keep_s=api.job_keep_s))
+        map_jobs = MapJobs(JobDesk(jobs_broker, MAP_JOBS, keep_s=api.job_keep_s), products, at_once=api.map_jobs)
         wakeups = Wakeups(subscriber)
         wakeups.start()
         app.state.landcover = ApiState(
@@ -92,12 +102,15 @@ def create_app(
             warm=WarmTiles(),
             annotations=kept,
             jobs=jobs,
+            map_jobs=map_jobs,
         )
         jobs.start(app.state.landcover)
+        map_jobs.start()
         try:
             yield
         finally:
             await jobs.stop()
+            await map_jobs.stop()
             jobs_broker.close()
             await wakeups.stop()
             app.state.landcover.close()

@@ -29,6 +29,7 @@ STATUS: dict[type[errors.LandcoverError], int] = {
     errors.SceneTooSlow: 504,
     errors.SceneChanged: 409,
     errors.BlockFailed: 502,
+    errors.DestinationUnwritable: 507,
     errors.Busy: 429,
     errors.Unavailable: 503,
     errors.LandcoverError: 500,

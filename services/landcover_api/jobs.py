@@ -1,105 +1,155 @@
-"""Jobs over HTTP, in the words of OGC API – Processes."""
+"""Jobs over HTTP, in the words of OGC API – Processes: maps of whole areas, and statistics that take long."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from datetime import UTC, datetime
-from typing import Annotated
+from collections.abc import AsyncIterator
+from pathlib import Path as FilePath
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from redis.exceptions import RedisError
 
 from landcover.errors import LandcoverError, NotFound
-from landcover.jobs import JobRecord, Status
+from landcover.jobs import JobDesk, JobRecord
+from landcover.mapping.job import MapResult
 from landcover_api.answers import geojson_or_csv, wanted_type
-from landcover_api.state import State
+from landcover_api.bodies import read_body
+from landcover_api.changing import find_against
+from landcover_api.cover import LandCover
+from landcover_api.job_request import JobRequest, read_job_request
+from landcover_api.job_status import JobList, JobStatus, JobType, Link, job_status
+from landcover_api.landcover import with_current_image
+from landcover_api.polygon_statistics import PolygonStatistics, Question
+from landcover_api.state import ApiState, State, get_land_cover
 
 POLL_AFTER_S = 2
 """What clients are told to wait between looks."""
 
-JobId = Annotated[str, Path(pattern="^[0-9a-f]{12,32}$", description="As in the Location of a 202.")]
+EVENTS_EVERY_S = 0.5
+"""How often a job is looked at for those who follow its events."""
 
-
-class BlockCount(BaseModel):
-    """How far a job is, in blocks."""
-
-    total: int = 0
-    done: int = 0
-    failed: int = 0
-
-
-class Link(BaseModel):
-    """Where to go from here."""
-
-    rel: str
-    href: str
-    type: str = "application/json"
-
-
-class JobStatus(BaseModel):
-    """A job as clients see it."""
-
-    id: str
-    type: str = "statistics"
-    title: str
-    status: Status
-    progress: int
-    message: str
-    blocks: BlockCount
-    eta_s: float | None
-    """Seconds to go at the rate so far; null when there is none yet."""
-    created: datetime
-    started: datetime | None
-    updated: datetime
-    links: list[Link]
-
-
-class JobList(BaseModel):
-    """The jobs that are kept, the newest first."""
-
-    jobs: list[JobStatus]
-    links: list[Link]
+JobId = Annotated[str, Path(pattern="^[0-9a-f]{12,32}$", description="As in the Location of a 201 or 202.")]
 
 
 def jobs_router() -> APIRouter:
     """The routes below /jobs."""
     router = APIRouter(prefix="/jobs", tags=["jobs"])
+    _offer_submission(router)
+    _offer_looks(router)
+    _offer_results(router)
+    return router
 
+
+def _offer_submission(router: APIRouter) -> None:
+    @router.post(
+        "",
+        summary="Have an area mapped into a product, or measured, however large it is.",
+        response_class=Response,
+        responses={
+            201: {"model": JobStatus, "description": "A new job; Location is where it is followed."},
+            200: {"model": JobStatus, "description": "The same was asked before, and that job waits, runs or is done."},
+        },
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {
+                        "schema": JobRequest.model_json_schema(),
+                        "example": {"type": "map", "scene": "demo", "bbox": [140.054, 36.134, 140.06, 36.14]},
+                    }
+                },
+            }
+        },
+    )
+    async def submit_job(request: Request, state: State) -> Response:
+        body = await read_body(
+            request,
+            most_bytes=state.settings.statistics_max_body_bytes,
+            remedy="simplify the polygons or send them in parts",
+        )
+        wanted = await state.draw(read_job_request, body)
+        cover = await get_land_cover(state, wanted.scene, wanted.model)
+
+        async def answer(cover: LandCover) -> Response:
+            if wanted.type == "statistics":
+                return await accepted(request, state, await _submit_statistics(state, wanted, cover), status_code=201)
+            asked = await state.draw(wanted.as_map, cover)
+            job, new = await state.map_jobs.submit(state, asked, cover)
+            return await accepted(request, state, job, status_code=201 if new else 200)
+
+        return await with_current_image(state, cover, answer)
+
+    @router.delete("/{job}", summary="End a job that nobody wants any more.")
+    async def dismiss_job(request: Request, state: State, job: JobId) -> JobStatus:
+        kind, _ = await _find(state, job)
+        if kind == "map":
+            await state.map_jobs.dismiss(job)
+        else:
+            await asyncio.to_thread(state.jobs.desk.dismiss, job)
+        return job_status(request, *(await _find(state, job)))
+
+
+def _offer_looks(router: APIRouter) -> None:
     @router.get("", summary="Jobs that wait, run, or ended lately; the newest first.")
     async def list_jobs(request: Request, state: State, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> JobList:
-        records = await asyncio.to_thread(state.jobs.desk.newest, limit)
+        found = [
+            (kind, record)
+            for kind, desk in _desks(state).items()
+            for record in await asyncio.to_thread(desk.newest, limit)
+        ]
+        found.sort(key=lambda each: -each[1].created_at)
         return JobList(
-            jobs=[_status(request, each) for each in records],
+            jobs=[job_status(request, kind, record) for kind, record in found[:limit]],
             links=[Link(rel="self", href=str(request.url))],
         )
 
     @router.get("/{job}", summary="How far a job is.")
     async def show_job(request: Request, state: State, job: JobId, response: Response) -> JobStatus:
-        record = await asyncio.to_thread(state.jobs.desk.get, job)
+        kind, record = await _find(state, job)
         response.headers["Cache-Control"] = "no-store"
         if not record.ended:
             response.headers["Retry-After"] = str(POLL_AFTER_S)
-        return _status(request, record)
-
-    @router.delete("/{job}", summary="End a job that nobody wants any more.")
-    async def dismiss_job(request: Request, state: State, job: JobId) -> JobStatus:
-        await asyncio.to_thread(state.jobs.desk.dismiss, job)
-        return _status(request, await asyncio.to_thread(state.jobs.desk.get, job))
+        return job_status(request, kind, record)
 
     @router.get(
+        "/{job}/events",
+        summary="How far a job is, as it goes on: server-sent events until it has ended.",
+        response_class=EventSourceResponse,
+    )
+    async def job_events(request: Request, state: State, job: JobId) -> AsyncIterator[ServerSentEvent]:
+        kind, record = await _find(state, job)
+        told = None
+        while True:
+            status = job_status(request, kind, record)
+            if status != told:
+                yield ServerSentEvent(event=_event_of(record), data=status, id=f"{record.updated_at:.3f}", retry=2000)
+                told = status
+            if record.ended:
+                return
+            await asyncio.sleep(EVENTS_EVERY_S)
+            try:
+                kind, record = await _find(state, job)
+            except RedisError:
+                continue  # the job outlasts the broker; so does who follows it
+            except NotFound:
+                return  # its record has lapsed
+
+
+def _offer_results(router: APIRouter) -> None:
+    @router.get(
         "/{job}/results",
-        summary="What came out of a job: the same document as if the request had been answered at once.",
+        summary="What came out of a job: a product's files, or the document that the request would have had at once.",
         response_class=Response,
-        responses={200: {"content": {"application/geo+json": {}, "text/csv": {}}}},
+        responses={200: {"content": {"application/json": {}, "application/geo+json": {}, "text/csv": {}}}},
     )
     async def job_results(request: Request, state: State, job: JobId) -> Response:
-        record = await asyncio.to_thread(state.jobs.desk.get, job)
-        if record.status == "dismissed":
-            raise NotFound(f"Job {job} was dismissed; it has no result.")
-        if not record.ended:
-            raise NotFound(f"Job {job} is {record.status}; its result is there when it is successful.")
+        kind, record = await _find(state, job)
+        _refuse_unfinished(record)
+        if kind == "map":
+            return JSONResponse(_product(request, job, await _map_result(state, record)), headers=_FRESH)
         answer = await state.jobs.result(state, job)
         if answer is None and record.status == "failed":
             raise LandcoverError(record.message)
@@ -107,51 +157,95 @@ def jobs_router() -> APIRouter:
             raise NotFound(f"The result of job {job} is no longer kept; ask again: what it mapped may still be there.")
         return await state.draw(geojson_or_csv, answer, wanted_type(request.headers.get("accept")))
 
-    return router
-
-
-async def accepted(request: Request, state: State, job: str) -> Response:
-    """202: the job that does what was asked."""
-    status = _status(request, await asyncio.to_thread(state.jobs.desk.get, job))
-    headers = {"Location": status.links[0].href, "Retry-After": str(POLL_AFTER_S), "Cache-Control": "no-store"}
-    return JSONResponse(status.model_dump(mode="json"), 202, headers)
-
-
-def _status(request: Request, record: JobRecord) -> JobStatus:
-    address = str(request.url_for("show_job", job=record.id))
-    links = [Link(rel="self", href=address)]
-    if record.status == "successful":
-        links.append(
-            Link(
-                rel="http://www.opengis.net/def/rel/ogc/1.0/results",
-                href=f"{address}/results",
-                type="application/geo+json",
-            )
-        )
-    detail: dict[str, int] = json.loads(record.detail) if record.detail else {}
-    blocks = BlockCount.model_validate(detail)
-    if record.status == "successful":
-        blocks.done = blocks.total
-    return JobStatus(
-        id=record.id,
-        title=record.subject,
-        status=record.status,
-        progress=record.progress,
-        message=record.message,
-        blocks=blocks,
-        eta_s=_eta_s(record, blocks.total - blocks.done, blocks.done - detail.get("found", 0)),
-        created=_time(record.created_at),
-        started=_time(record.started_at) if record.started_at else None,
-        updated=record.updated,
-        links=links,
+    @router.get(
+        "/{job}/results/{name}",
+        summary="One file of a product; parts of it may be asked for (Range).",
+        response_class=FileResponse,
     )
+    async def job_file(state: State, job: JobId, name: str) -> FileResponse:
+        kind, record = await _find(state, job)
+        _refuse_unfinished(record)
+        files = (await _map_result(state, record)).files if kind == "map" else ()
+        for each in files:
+            if "://" not in each.location and FilePath(each.location).name == name:
+                if not await asyncio.to_thread(FilePath(each.location).is_file):
+                    raise NotFound(f"{name} of job {job} is no longer there; ask for the map again.")
+                return FileResponse(each.location, media_type=each.media_type, filename=name)
+        raise NotFound(f"Job {job} has no file '{name}'; GET /jobs/{job}/results lists its files.")
 
 
-def _eta_s(record: JobRecord, left: int, made: int) -> float | None:
-    if record.status != "running" or made <= 0:
-        return None
-    return round(max(0.0, record.updated_at - record.started_at) * left / made, 1)
+_FRESH = {"Cache-Control": "no-store"}
 
 
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+async def accepted(request: Request, state: ApiState, job: str, *, status_code: int = 202) -> Response:
+    """The job that does what was asked, and where to follow it."""
+    status = job_status(request, *(await _find(state, job)))
+    headers = {"Location": status.links[0].href, **_FRESH}
+    if status.status in ("accepted", "running"):
+        headers["Retry-After"] = str(POLL_AFTER_S)
+    return JSONResponse(status.model_dump(mode="json"), status_code, headers)
+
+
+def _desks(state: ApiState) -> dict[JobType, JobDesk]:
+    return {"map": state.map_jobs.desk, "statistics": state.jobs.desk}
+
+
+async def _find(state: ApiState, job: str) -> tuple[JobType, JobRecord]:
+    """A job of whatever kind.
+
+    Raises:
+        NotFound: there is none.
+    """
+    for kind, desk in _desks(state).items():
+        try:
+            return kind, await asyncio.to_thread(desk.get, job)
+        except NotFound:
+            continue
+    raise NotFound(f"There is no job {job}; GET /jobs lists them.")
+
+
+def _event_of(record: JobRecord) -> str:
+    return "end" if record.ended else "status"
+
+
+def _refuse_unfinished(record: JobRecord) -> None:
+    if record.status == "dismissed":
+        raise NotFound(f"Job {record.id} was dismissed; it has no result.")
+    if not record.ended:
+        raise NotFound(f"Job {record.id} is {record.status}; its result is there when it is successful.")
+
+
+async def _map_result(state: ApiState, record: JobRecord) -> MapResult:
+    if record.status == "failed":
+        raise LandcoverError(record.message)
+    return await state.map_jobs.result(record.id)
+
+
+def _product(request: Request, job: str, result: MapResult) -> dict[str, Any]:
+    files = []
+    for each in result.files:
+        name = each.location.rpartition("/")[2]
+        remote = "://" in each.location
+        href = each.location if remote else str(request.url_for("job_file", job=job, name=name))
+        files.append({"name": name, "href": href, **each.model_dump(mode="json", exclude={"location"})})
+    return {
+        "id": job,
+        "files": files,
+        "holes": [{"row": row, "col": col, "reason": reason} for row, col, reason in result.holes],
+        "registered": result.registered,
+    }
+
+
+async def _submit_statistics(state: ApiState, wanted: JobRequest, cover: LandCover) -> str:
+    other = None if wanted.against is None else await find_against(state, cover, wanted.against)
+    question = Question(
+        scene=cover.scene.id,
+        model=cover.model.digest,
+        crs=wanted.crs,
+        min_confidence=wanted.min_confidence,
+        against=None if other is None else (other.scene.id, other.model.digest),
+        discount=wanted.discount,
+    )
+    body = await state.draw(wanted.polygons)
+    await PolygonStatistics.begin(state, question, body, cover, other)  # refuses what cannot be counted
+    return await state.jobs.submit(state, question, body)

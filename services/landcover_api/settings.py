@@ -45,6 +45,10 @@ class ApiSettings(BaseSettings):
     """Most blocks that the polygons of a request may span (16 000 km² of half-metre pixels in blocks of 512)."""
     max_jobs: Annotated[int, Field(ge=0)] = 32
     """Most jobs that wait or run; further ones are refused (429)."""
+    map_jobs: Annotated[int, Field(ge=0)] = 1
+    """Maps that this process has in hand at once, each in a process of its own; 0 leaves them to others."""
+    map_max_blocks: Annotated[int, Field(ge=1)] = 10_000_000
+    """Most blocks that one map may need (655 000 km² of half-metre pixels in blocks of 512)."""
     job_keep_s: Annotated[int, Field(ge=60)] = 24 * 3600
     """How long a job that has ended, and its result, are kept."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ("*",)

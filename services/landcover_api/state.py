@@ -24,6 +24,7 @@ from landcover_api.settings import ApiSettings
 from landcover_api.warm import WarmTiles
 
 if TYPE_CHECKING:
+    from landcover_api.map_jobs import MapJobs
     from landcover_api.statistics_jobs import StatisticsJobs
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class ApiState:
     warm: WarmTiles
     annotations: AnnotationStore
     jobs: StatisticsJobs
+    map_jobs: MapJobs
     drawing: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(DRAWING_THREADS, "drawing"))
     headers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(HEADER_THREADS, "headers"))
     annotating: ThreadPoolExecutor = field(

@@ -11,7 +11,6 @@ from morecantile import Tile
 from landcover.errors import InvalidRequest, Pending
 from landcover.statistics.document import figures
 from landcover.statistics.region import box_region
-from landcover_api import jobs
 from landcover_api.answers import CSV, GEOJSON, geojson_or_csv, wanted_type
 from landcover_api.bodies import read_body
 from landcover_api.changing import find_against
@@ -19,6 +18,8 @@ from landcover_api.counting import LEAST_COUNTING_S, Counting
 from landcover_api.cover import LandCover
 from landcover_api.drawing import not_on_demand, refuse_too_many
 from landcover_api.extents import check_tile, tile_matrix_set, tms_crs
+from landcover_api.job_status import JobStatus
+from landcover_api.jobs import accepted
 from landcover_api.landcover import PENDING_HEADER, Strict, WaitingParam, with_current_image
 from landcover_api.polygon_statistics import PolygonStatistics, Question, head
 from landcover_api.state import LandCoverParam, State
@@ -78,7 +79,7 @@ def statistics_router() -> APIRouter:
         response_class=Response,
         responses={
             200: {"content": {GEOJSON: {}, CSV: {}}, "description": "The GeoJSON with `properties.statistics`."},
-            202: {"description": "Too much for one request: the job that does it.", "model": jobs.JobStatus},
+            202: {"description": "Too much for one request: the job that does it.", "model": JobStatus},
         },
         openapi_extra={"requestBody": {"required": True, "content": {GEOJSON: {}, "application/json": {}}}},
     )
@@ -119,7 +120,7 @@ def statistics_router() -> APIRouter:
             work = await PolygonStatistics.begin(state, question, body, cover, other)
             if await work.within(waiting, settings.max_blocks):
                 return await state.draw(geojson_or_csv, await state.draw(work.answer), wanted)
-            return await jobs.accepted(request, state, await state.jobs.submit(state, question, body))
+            return await accepted(request, state, await state.jobs.submit(state, question, body))
 
         return await with_current_image(state, cover, answer)
 

@@ -19,6 +19,8 @@ from landcover.scene import SceneSource, current_version, describe
 from landcover.settings import CatalogSettings, ReadSettings
 
 READY_TIMEOUT_S = 120.0
+PRODUCTS_FOLDER = "products"
+"""Of map jobs, in the state folder."""
 DATABASE_FILE = "landcover.sqlite"
 """Of annotations, in the state folder; the default of LANDCOVER_DATABASE_URL names the same."""
 
@@ -101,6 +103,8 @@ def _serve(
         # Always in --state, whose cache another run may be using: annotations must outlive any run, and several
         # processes may share SQLite.
         env["LANDCOVER_DATABASE_URL"] = f"sqlite:///{arguments.state.resolve() / DATABASE_FILE}"
+    if "LANDCOVER_PRODUCTS" not in os.environ:
+        env["LANDCOVER_PRODUCTS"] = str(arguments.state.resolve() / PRODUCTS_FOLDER)
     if "LANDCOVER_LOG_LEVEL" not in os.environ:
         env["LANDCOVER_LOG_LEVEL"] = "INFO" if arguments.verbose else "WARNING"
     if "LANDCOVER_WORKER_CPU_THREADS" not in os.environ and arguments.workers > 1:

@@ -59,12 +59,6 @@ class Spool:
         """Let the file go; it stays."""
         self._database.close()
 
-    def remove(self) -> None:
-        """Close and delete it: the product is whole."""
-        self.close()
-        for suffix in ("", "-wal", "-shm"):
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-
     def put(self, blocks: Iterable[tuple[BlockIndex, Mapping[str, bytes]]]) -> None:
         """Keep finished blocks, all of them or none; a block that failed before has not, after all.
 
@@ -165,3 +159,9 @@ def fields_of(grid: Grid) -> tuple[str, ...]:
     """
     levels = range(grid.max_level, -1, -1)
     return (HISTOGRAM_FIELD, *(block.field(layer, level) for level in levels for layer in ("class", "confidence")))
+
+
+def remove_spool(path: Path) -> None:
+    """Delete a spool that is closed: the product is whole."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)

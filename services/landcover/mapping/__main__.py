@@ -1,0 +1,29 @@
+"""`python -m landcover.mapping JOB`: do one map job."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from landcover.errors import LandcoverError
+from landcover.logs import configure_logging
+from landcover.mapping.job import run_job
+
+
+def main() -> int:
+    """Run from the command line, by an API process."""
+    parser = argparse.ArgumentParser(prog="python -m landcover.mapping", description="Do one map job.")
+    parser.add_argument("job")
+    parser.add_argument("--keep-s", type=int, default=24 * 3600, help="how long its record is kept")
+    arguments = parser.parse_args()
+    configure_logging(os.environ.get("LANDCOVER_LOG_LEVEL", "INFO"))
+    try:
+        return run_job(arguments.job, keep_s=arguments.keep_s)
+    except LandcoverError as error:
+        print(f"landcover: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
