@@ -14,13 +14,14 @@ from pydantic_settings import SettingsError
 
 from landcover import __version__
 from landcover.commands import annotations as annotations_command
-from landcover.commands import bench, models, up
+from landcover.commands import bench, map_command, models, up
 from landcover.errors import LandcoverError
 from landcover.logs import configure_logging
 
 _EXTRAS = {"landcover_api": "api", "landcover_worker": "worker", "landcover_export": "export"}
 _EXTRAS_OF_COMMANDS = {
     "annotations": "api",
+    "map": "api,worker,local",
     "bench": "api,worker,local",
     "up": "local",
     "train": "export",
@@ -65,6 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"landcover-tiles {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     up.add_parser(subparsers)
+    map_command.add_parser(subparsers)
     models.add_parser(subparsers)
     annotations_command.add_parser(subparsers)
     bench.add_parser(subparsers)

@@ -7,15 +7,24 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.message import Message
+from pathlib import Path
 from typing import Any
 
-from landcover.errors import InvalidRequest, LandcoverError, NotFound, RequestTooLarge, Unavailable
+from landcover.errors import (
+    DestinationUnwritable,
+    InvalidRequest,
+    LandcoverError,
+    NotFound,
+    RequestTooLarge,
+    Unavailable,
+)
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 ANSWER_TIMEOUT_S = 300.0
+_DOWNLOADED_AT_ONCE = 1 << 18
 
 _REFUSALS: dict[int, type[LandcoverError]] = {404: NotFound, 413: RequestTooLarge, 429: Unavailable}
 
@@ -110,6 +119,28 @@ class ServiceClient:
             )
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise self._nobody(base, getattr(error, "reason", error)) from None
+
+    def download(self, url: str, path: Path, on_bytes: Callable[[int], None]) -> None:
+        """Write what is at `url` into a file, some at a time.
+
+        Raises:
+            LandcoverError: the service refuses, or breaks off.
+        """
+        try:
+            with urllib.request.urlopen(url, timeout=ANSWER_TIMEOUT_S) as response, path.open("wb") as file:
+                while part := response.read(_DOWNLOADED_AT_ONCE):
+                    file.write(part)
+                    on_bytes(len(part))
+                if response.length:
+                    raise Unavailable(f"{url} broke off; try again.")
+        except urllib.error.HTTPError as error:
+            Answer(
+                server=self.url, status=error.code, reason=str(error.reason), headers=error.headers, body=error.read()
+            ).content()
+        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+            raise self._nobody(self.url, getattr(error, "reason", error)) from None
+        except OSError as error:
+            raise DestinationUnwritable(f"{path} cannot be written ({error.strerror or error}).") from error
 
     def _nobody(self, base: str, reason: object) -> Unavailable:
         return Unavailable(

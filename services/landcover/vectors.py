@@ -50,7 +50,7 @@ def read_polygons(source: str, *, layer: str | None = None, crs: str | None = No
         InvalidRequest: the file is missing or cannot be read, its CRS is not known, or it has anything but polygons.
     """
     if crs is not None:
-        _check_crs(crs)
+        check_crs(crs)
     path = Path(source).expanduser()
     if source != STDIN and not path.exists():
         raise InvalidRequest(f"There is no file {path}.")
@@ -215,7 +215,12 @@ def _read_bytes(path: Path) -> bytes:
         raise InvalidRequest(f"{path} cannot be read ({error.strerror}).") from error
 
 
-def _check_crs(crs: str) -> None:
+def check_crs(crs: str) -> None:
+    """Refuse what is no CRS.
+
+    Raises:
+        InvalidRequest: pyproj does not know it.
+    """
     try:
         CRS.from_user_input(crs)
     except CRSError as error:
