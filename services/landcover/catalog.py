@@ -26,6 +26,7 @@ from pydantic import ValidationError
 
 from landcover.contract import ModelFile, read_model
 from landcover.errors import InvalidConfiguration, LandcoverError, ModelNotFound, SceneNotFound
+from landcover.kinds import KINDS, kind_of
 from landcover.scene import REMOTE_SCHEMES, Scene, SceneSource, current_version, describe, public_location
 from landcover.settings import CatalogSettings, ReadSettings
 
@@ -86,7 +87,7 @@ class SceneCatalog:
         known, checked = self._described.get(scene, (None, 0.0))
         if known is None:
             return None, False
-        if source.is_remote:
+        if not kind_of(source).version_is_instant(source):
             return known, time.monotonic() - checked < self._revalidate_s
         return (known, True) if current_version(source, self._read) == known.version else (None, False)
 
@@ -184,10 +185,11 @@ def load_models(settings: CatalogSettings) -> ModelCatalog:
 
 def expand_scenes(location: str) -> Iterator[SceneSource]:
     """The scenes under one location: a file, a folder's images, a URL, or a catalogue's entries."""
-    if "{z}" in location:
-        raise InvalidConfiguration(_no_xyz(location))
-    scheme = urlsplit(location).scheme
-    if scheme in REMOTE_SCHEMES:
+    entry = _entry_by_kind(location, Path())
+    if entry is not None:
+        yield _checked(location.partition("?")[0], entry)
+        return
+    if urlsplit(location).scheme in REMOTE_SCHEMES:
         yield SceneSource(id=scene_id(urlsplit(location).path), location=location)
         return
     path = Path(location).expanduser()
@@ -209,12 +211,16 @@ def expand_scenes(location: str) -> Iterator[SceneSource]:
         yield SceneSource(id=scene_id(path.name), location=str(path.resolve()))
 
 
+def settled(location: str) -> str:
+    """`location` as a process in another folder needs it: paths made absolute, all else as it is."""
+    by_kind = _entry_by_kind(location, Path())
+    if "://" in location or (by_kind is not None and not Path(location).expanduser().exists()):
+        return location
+    return str(Path(location).expanduser().resolve())
+
+
 def _for_operator(source: SceneSource) -> str:
     return public_location(source) if source.is_remote else source.location
-
-
-def _no_xyz(location: str) -> str:
-    return f"{location} is an XYZ imagery service; only GeoTIFFs can be served so far."
 
 
 def scene_id(name: str) -> str:
@@ -229,21 +235,32 @@ def _read_catalogue(path: Path) -> Iterator[SceneSource]:
         entries: list[dict[str, Any]] = document["scenes"]
         for entry in entries:
             location = entry["location"]
-            if "{z}" in location:
-                raise InvalidConfiguration(_no_xyz(location))
-            if (url := urlsplit(location)).scheme in REMOTE_SCHEMES:
-                default_id = scene_id(url.path)
-            else:
+            own = _entry_by_kind(location, path.parent)
+            if own is None and urlsplit(location).scheme in REMOTE_SCHEMES:
+                own = {"id": scene_id(urlsplit(location).path)}
+            elif own is None:
                 location = str((path.parent / Path(location).expanduser()).resolve())
-                default_id = scene_id(Path(location).name)
-            yield SceneSource.model_validate({"id": default_id} | entry | {"location": location})
+                own = {"id": scene_id(Path(location).name)}
+            yield _checked(
+                str(path), {"location": location} | own | {k: v for k, v in entry.items() if k != "location"}
+            )
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError, OSError) as error:
         raise InvalidConfiguration(
             f"{path} is no catalogue of scenes; it needs `scenes:` and under it entries with a `location:` ({error})."
         ) from error
+
+
+def _entry_by_kind(location: str, folder: Path) -> dict[str, Any] | None:
+    return next((entry for kind in KINDS if (entry := kind.entry_for(location, folder=folder)) is not None), None)
+
+
+def _checked(where: str, entry: dict[str, Any]) -> SceneSource:
+    try:
+        return SceneSource.model_validate(entry)
     except ValidationError as error:
         fault = error.errors()[0]
-        raise InvalidConfiguration(f"{path}: {'.'.join(map(str, fault['loc'])) or 'entry'}: {fault['msg']}.") from error
+        place = ".".join(map(str, fault["loc"])) or "entry"
+        raise InvalidConfiguration(f"{where}: {place}: {fault['msg']}.") from error
 
 
 def _expand_models(location: str) -> Iterator[tuple[Path, str | None]]:

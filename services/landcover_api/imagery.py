@@ -17,7 +17,8 @@ from titiler.core.factory import TilerFactory
 
 from landcover.errors import InvalidRequest, SceneUnreadable
 from landcover.geodesy import WGS84
-from landcover.scene import Scene, note_failure, open_image, public_location
+from landcover.geotiff.opening import gdal_path, note_failure, open_image
+from landcover.scene import Scene, public_location
 from landcover.settings import ReadSettings
 from landcover_api.extents import TILE_MATRIX_SETS, box_extent
 from landcover_api.state import SceneId, State
@@ -63,7 +64,7 @@ class SceneReader(Reader):
         self.scene = image.scene
         source, version = self.scene.source, self.scene.version
         self.dataset = self._ctx_stack.enter_context(open_image(source, image.read, version=version))
-        self.input = source.gdal_path
+        self.input = gdal_path(source)
         super().__attrs_post_init__()  # type: ignore[no-untyped-call]
 
     @_unreadable_if_broken

@@ -120,8 +120,6 @@ def test_locations_that_are_nothing(tmp_path: Path) -> None:
         list(expand_scenes(str(tmp_path / "none.tif")))
     with pytest.raises(InvalidConfiguration, match="no GeoTIFF"):
         list(expand_scenes(str(tmp_path)))
-    with pytest.raises(InvalidConfiguration, match="XYZ"):
-        list(expand_scenes("https://host.org/{z}/{x}/{y}.jpg"))
 
 
 def test_two_scenes_of_one_id_are_refused_without_their_signatures(tmp_path: Path) -> None:

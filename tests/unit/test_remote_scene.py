@@ -15,6 +15,7 @@ from image_server import ImageServer, image_server
 from landcover import reading
 from landcover.catalog import SceneCatalog
 from landcover.errors import LandcoverError, SceneChanged, SceneTooSlow, SceneUnreadable, SceneUnsupported
+from landcover.geotiff.windows import GeoTiffWindows
 from landcover.grid import BlockIndex
 from landcover.reading import SceneReader
 from landcover.scene import Scene, SceneSource, current_version, describe
@@ -173,13 +174,15 @@ def test_a_window_that_cannot_be_read_is_an_error_and_later_right(
     assert np.array_equal(read(scene, reader), pixels[256:512, 256:512])
 
 
-def test_a_server_that_fails_once_is_asked_again(server: ImageServer, tmp_path: Path) -> None:
+def test_a_server_that_fails_once_is_asked_again(
+    server: ImageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pixels = put(server, tmp_path, 1)
     scene = scene_at(f"{server.url}/a.tif")
     server.fault = "status 500"
     reader = SceneReader(SETTINGS)
     attempts = []
-    original = reader._read_decimated
+    original = GeoTiffWindows._read_once
 
     def recover(*args: Any) -> Any:
         attempts.append(args)
@@ -187,7 +190,7 @@ def test_a_server_that_fails_once_is_asked_again(server: ImageServer, tmp_path: 
             server.fault = None
         return original(*args)
 
-    reader._read_decimated = recover  # type: ignore[method-assign]
+    monkeypatch.setattr(GeoTiffWindows, "_read_once", recover)
     assert np.array_equal(read(scene, reader), pixels[256:512, 256:512])
     assert len(attempts) == 2
 
