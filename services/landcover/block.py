@@ -46,18 +46,27 @@ def encode(classes: npt.NDArray[np.uint8], confidence: npt.NDArray[np.uint8], ma
         confidence: top softmax probability × 255, `(side, side)`; 0 where unknown.
         max_value: the largest value the model's contract names.
     """
-    compress = zstandard.ZstdCompressor(level=1).compress
     joint = joint_histogram(classes, confidence, max_value)
     fields = {
-        HISTOGRAM_FIELD: _encode_histogram(_histogram(joint)),
-        JOINT_FIELD: compress(joint.astype(_JOINT_DTYPE).tobytes()),
+        HISTOGRAM_FIELD: encode_histogram(_histogram(joint)),
+        JOINT_FIELD: _compressed(joint.astype(_JOINT_DTYPE)),
     }
     for level, (class_map, doubt) in enumerate(
         zip(majority_pyramid(classes, max_value), mean_pyramid(confidence), strict=True)
     ):
-        fields[field("class", level)] = compress(class_map.tobytes())
-        fields[field("confidence", level)] = compress(doubt.tobytes())
+        fields[field("class", level)] = encode_layer(class_map)
+        fields[field("confidence", level)] = encode_layer(doubt)
     return fields
+
+
+def encode_layer(layer: npt.NDArray[np.uint8]) -> bytes:
+    """One layer at one level, `(side, side)`, as `decode` reads it."""
+    return _compressed(layer)
+
+
+def encode_histogram(counts: Histogram) -> bytes:
+    """A histogram as `decode_histogram` reads it."""
+    return np.stack([counts.pixels, counts.confidence]).astype(_HISTOGRAM_DTYPE).tobytes()
 
 
 def decode(data: bytes, side: int) -> npt.NDArray[np.uint8]:
@@ -149,5 +158,5 @@ def mean_pyramid(confidence: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8
     return levels
 
 
-def _encode_histogram(counts: Histogram) -> bytes:
-    return np.stack([counts.pixels, counts.confidence]).astype(_HISTOGRAM_DTYPE).tobytes()
+def _compressed(array: npt.NDArray[Any]) -> bytes:
+    return zstandard.ZstdCompressor(level=1).compress(array.tobytes())

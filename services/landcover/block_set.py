@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from landcover.grid import BlockIndex
-from landcover.keys import BlockKey
+from landcover.keys import BlockKey, OverviewKey
 from landcover.queue import BlockTask
 from landcover.scene import SceneSource
 
@@ -33,3 +33,7 @@ class BlockSet:
     def key(self, index: BlockIndex) -> BlockKey:
         """The key of one of them."""
         return BlockKey(self.source.id, self.version, self.digest, self.decimation, index)
+
+    def overview_key(self, scale: int, index: BlockIndex) -> OverviewKey:
+        """The key of one of their overviews."""
+        return OverviewKey(self.source.id, self.version, self.digest, self.decimation, scale, index)

@@ -105,6 +105,29 @@ class BlockKey:
         return f"landcover:attempts:{self.text}"
 
 
+@dataclass(frozen=True, slots=True)
+class OverviewKey:
+    """Names one overview of the blocks of one version of a scene, as one model sees it."""
+
+    scene: str
+    version: str
+    digest: str
+    decimation: int
+    """Of the blocks."""
+    scale: int
+    index: BlockIndex
+    """At this scale."""
+
+    @property
+    def overview(self) -> str:
+        """Cache: the hash with the finished overview."""
+        model = self.digest.removeprefix("sha256:")[:32]
+        return (
+            f"over:{{g{GRID_VERSION}:{self.scene}:{self.version}:{model}:{self.decimation}:{self.scale}:"
+            f"{self.index.row}:{self.index.col}}}"
+        )
+
+
 def square_key(
     *, scene: str, version: str, digest: str, decimation: int, least: int, level: int, row: int, col: int
 ) -> str:
