@@ -13,6 +13,8 @@ A block that is not in the cache passes through these states, all in the cache s
   did not, two tasks are queued, and whichever comes second finds the block taken or ready. While the queue is
   empty, `LOST_AFTER_S` is enough: a task that is neither queued nor begun went down with a worker that had just
   taken it.
+- What a job has queued is not what a person waits for behind that job's other blocks: an interactive claim of a
+  block that waits in the bulk queue is granted, too. Its task comes first, and the other finds the block ready.
 - A *failure* is remembered for a few seconds, so that a broken image is not read once for every waiter.
 
 Each step is one Lua script, hence atomic. They read the server's clock, so clocks of hosts do not matter.
@@ -78,23 +80,25 @@ class Begin(StrEnum):
     """Nobody waits for it any more."""
 
 
-# KEYS: block, marker, lease, failure. ARGV: interest ms, requeue ms.
+# KEYS: block, marker, lease, failure. ARGV: interest ms, requeue ms, queue ("interactive" if it is left out).
 CLAIM_SCRIPT = """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'ready' end
 if redis.call('EXISTS', KEYS[4]) == 1 then return 'failed' end
 local marker = redis.call('GET', KEYS[2])
+local mine = ARGV[3] == 'bulk' and 'bulk' or 'queued'
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if marker then
   local state, since = string.match(marker, '(%a+) (%d+)')
   local lost = (state == 'running' and redis.call('EXISTS', KEYS[3]) == 0)
-    or (state == 'queued' and now - tonumber(since) > tonumber(ARGV[2]))
-  if not lost then
+    or (state ~= 'running' and now - tonumber(since) > tonumber(ARGV[2]))
+  local behind = state == 'bulk' and mine == 'queued'
+  if not lost and not behind then
     if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[1]) then redis.call('PEXPIRE', KEYS[2], ARGV[1]) end
     return 'pending'
   end
 end
-redis.call('SET', KEYS[2], 'queued ' .. string.format('%.0f', now), 'PX', ARGV[1])
+redis.call('SET', KEYS[2], mine .. ' ' .. string.format('%.0f', now), 'PX', ARGV[1])
 return 'claimed'
 """
 

@@ -29,6 +29,8 @@ class WorkerPresence:
     models: tuple[str, ...]
     """Digests."""
     queues: tuple[str, ...]
+    bulk_slots: int = 4
+    """Blocks of the bulk queue that it has in hand at once."""
 
 
 class PresenceKeeper:
@@ -75,6 +77,7 @@ def parse_presence(documents: Iterable[bytes | str | None]) -> list[WorkerPresen
                     provider=record["provider"],
                     models=tuple(record["models"]),
                     queues=tuple(record["queues"]),
+                    bulk_slots=int(record.get("bulk_slots", WorkerPresence.bulk_slots)),
                 )
             )
     return sorted(workers, key=lambda worker: worker.id)

@@ -183,7 +183,7 @@ class BlockService:
             for key in keys:
                 await self._claim_script(
                     keys=[key.block, key.marker, key.lease, key.failure],
-                    args=[INTEREST_S * 1000, requeue_after_s * 1000],
+                    args=[INTEREST_S * 1000, requeue_after_s * 1000, queue],
                     client=pipe,
                 )
             return [Claim(answer.decode()) for answer in await pipe.execute()]

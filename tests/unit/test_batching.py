@@ -1,4 +1,6 @@
-"""Windows are batched in the order they came, each gets its own answer, and one failure harms no other batch."""
+"""Windows are batched the urgent first, else in the order they came; each gets its own answer, and one failure harms
+no other batch.
+"""
 
 from __future__ import annotations
 
@@ -48,10 +50,10 @@ def wait_for(batcher: Batcher, count: int) -> None:
     """Until so many windows wait for the network."""
     pause = threading.Event()
     for _ in range(1000):
-        if len(batcher._waiting) == count:
+        if batcher.waiting == count:
             return
         pause.wait(0.005)
-    raise AssertionError(f"{len(batcher._waiting)} wait, not {count}")
+    raise AssertionError(f"{batcher.waiting} wait, not {count}")
 
 
 @pytest.mark.parametrize(
@@ -162,3 +164,28 @@ def test_each_is_told_when_its_turn_comes() -> None:
         assert started == [0]
         network.go.set()
     assert started == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("max_batch", "urgent", "alone", "expected"),
+    [
+        pytest.param(1, {5, 6}, set(), [[0], [5], [6], [1], [2], [3], [4]], id="one at a time"),
+        pytest.param(2, {6}, set(), [[0], [6, 1], [2, 3], [4, 5]], id="a batch that it does not fill"),
+        pytest.param(2, {4, 5, 6}, set(), [[0], [4, 5], [6, 1], [2, 3]], id="more than a batch"),
+        pytest.param(4, {5}, {5}, [[0], [5], [1, 2, 3, 4], [6]], id="urgent and alone"),
+        pytest.param(4, {6}, {1}, [[0], [6], [1], [2, 3, 4, 5]], id="not with one that is to be alone"),
+    ],
+)
+def test_what_is_urgent_is_in_the_next_batch(
+    max_batch: int, urgent: set[int], alone: set[int], expected: list[list[int]]
+) -> None:
+    """Whatever else came before it."""
+    network = Network()
+    with batcher_of(network, max_batch) as batcher, ThreadPoolExecutor(8) as pool:
+        pool.submit(batcher.infer, window(0), urgent=False)
+        assert network.began.wait(5)
+        for i in range(1, 7):
+            pool.submit(batcher.infer, window(i), urgent=i in urgent, alone=i in alone)
+            wait_for(batcher, i)
+        network.go.set()
+    assert network.batches == expected

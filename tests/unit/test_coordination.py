@@ -32,11 +32,13 @@ LEASE_S = 0.2
 LAPSE_S = LEASE_S + 0.1
 
 
-def claim(servers: Servers, key: BlockKey = KEY, *, interest_s: float = 5, requeue_s: float = 60) -> Claim:
+def claim(
+    servers: Servers, key: BlockKey = KEY, *, interest_s: float = 5, requeue_s: float = 60, queue: str = "interactive"
+) -> Claim:
     """What the API does for one waiter."""
     script = servers.cache.register_script(CLAIM_SCRIPT)
     keys = [key.block, key.marker, key.lease, key.failure]
-    return Claim(script(keys=keys, args=[int(interest_s * 1000), int(requeue_s * 1000)]).decode())
+    return Claim(script(keys=keys, args=[int(interest_s * 1000), int(requeue_s * 1000), queue]).decode())
 
 
 def desk(servers: Servers, worker: str = "one", lease_s: float = LEASE_S) -> BlockDesk:
@@ -66,6 +68,24 @@ def test_blocks_do_not_touch_each_other(servers: Servers) -> None:
     desk(servers).begin(OTHER)
     desk(servers).finish(OTHER, FIELDS)
     assert claim(servers) is Claim.PENDING
+
+
+def test_a_person_does_not_wait_for_a_jobs_turn(servers: Servers) -> None:
+    """The interactive claim is granted beside the bulk one, once, and not the other way round."""
+    assert claim(servers, queue="bulk") is Claim.CLAIMED
+    assert claim(servers, queue="bulk") is Claim.PENDING
+    assert claim(servers) is Claim.CLAIMED
+    assert claim(servers) is Claim.PENDING
+    assert claim(servers, queue="bulk") is Claim.PENDING
+    assert desk(servers).begin(KEY) is Begin.RUN
+    assert desk(servers, "two").begin(KEY) is Begin.TAKEN
+    assert claim(servers) is Claim.PENDING
+
+
+def test_a_bulk_task_that_was_lost_is_queued_anew(servers: Servers) -> None:
+    assert claim(servers, queue="bulk") is Claim.CLAIMED
+    time.sleep(0.05)
+    assert claim(servers, queue="bulk", requeue_s=0.01) is Claim.CLAIMED
 
 
 def test_of_many_waiters_one_claims(servers: Servers) -> None:

@@ -101,7 +101,9 @@ class CountingNetwork:
         self._bench = bench
         self.model: ModelFile = bench.network.model
 
-    def infer(self, image: np.ndarray, *, on_start: Callable[[], None], alone: bool) -> tuple[np.ndarray, np.ndarray]:
+    def infer(
+        self, image: np.ndarray, *, on_start: Callable[[], None], alone: bool, urgent: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
         self._bench.inferences += 1
         self._bench.alone.append(alone)
         on_start()

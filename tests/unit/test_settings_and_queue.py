@@ -132,11 +132,11 @@ def test_sending(queue: str) -> None:
 
 def test_a_message_that_is_no_task_is_dropped_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     class Maker:
-        def make(self, task: BlockTask) -> str:
+        def make(self, task: BlockTask, *, urgent: bool) -> str:
             raise AssertionError(f"{task} is none")
 
     app = make_celery("memory://")
-    register(app, Maker(), Intake(1))  # type: ignore[arg-type]
+    register(app, Maker(), Intake(1, ["interactive"]))
     message = TASK.model_dump(mode="json") | {"row": -7, "version": None}
     message["source"] |= {"location": "", "bands": ["s3cr3t", 2, 3]}
     app.tasks[BLOCK_TASK](**message)

@@ -1,4 +1,8 @@
-"""One thread owns the network: whatever waits is batched, and nothing waits for a batch."""
+"""One thread owns the network: whatever waits is batched, and nothing waits for a batch.
+
+Windows that a person waits for (`urgent`) go first, so that however much a job has in hand it delays them by the
+batch that runs, and no more. While they keep every batch full, jobs stand still: that is meant.
+"""
 
 from __future__ import annotations
 
@@ -29,19 +33,30 @@ class _Waiting:
 
 
 class Batcher:
-    """Runs windows through one model, in the order they came, up to `max_batch` at a time."""
+    """Runs windows through one model, the urgent first, else in the order they came, up to `max_batch` at a time."""
 
     def __init__(self, run: Run, max_batch: int, name: str) -> None:
         self._run = run
         self._max_batch = max_batch
-        self._waiting: deque[_Waiting] = deque()
+        self._urgent: deque[_Waiting] = deque()
+        self._others: deque[_Waiting] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._loop, name=f"batcher-{name}", daemon=True)
         self._thread.start()
 
+    @property
+    def waiting(self) -> int:
+        """How many windows wait for their turn."""
+        return len(self._urgent) + len(self._others)
+
     def infer(
-        self, image: UInt8Array, *, on_start: Callable[[], None] = lambda: None, alone: bool = False
+        self,
+        image: UInt8Array,
+        *,
+        on_start: Callable[[], None] = lambda: None,
+        alone: bool = False,
+        urgent: bool = True,
     ) -> tuple[UInt8Array, UInt8Array]:
         """Class values and confidence `(height, width)` of one window `(height, width, 3)`; waits for its turn.
 
@@ -54,7 +69,7 @@ class Batcher:
         with self._changed:
             if self._closed:
                 raise RuntimeError("the batcher is closed")
-            self._waiting.append(waiting)
+            (self._urgent if urgent else self._others).append(waiting)
             self._changed.notify()
         return waiting.result.result()
 
@@ -67,12 +82,12 @@ class Batcher:
 
     def _next(self) -> list[_Waiting]:
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
+            self._changed.wait_for(lambda: self.waiting or self._closed)
             batch: list[_Waiting] = []
-            while self._waiting and len(batch) < self._max_batch:
-                if batch and (batch[0].alone or self._waiting[0].alone):
+            while (line := self._urgent or self._others) and len(batch) < self._max_batch:
+                if batch and (batch[0].alone or line[0].alone):
                     break
-                batch.append(self._waiting.popleft())
+                batch.append(line.popleft())
             return batch
 
     def _loop(self) -> None:

@@ -37,7 +37,9 @@ class Network(Protocol):
     def model(self) -> ModelFile:
         """The file it was loaded from."""
 
-    def infer(self, image: UInt8Array, *, on_start: Callable[[], None], alone: bool) -> tuple[UInt8Array, UInt8Array]:
+    def infer(
+        self, image: UInt8Array, *, on_start: Callable[[], None], alone: bool, urgent: bool
+    ) -> tuple[UInt8Array, UInt8Array]:
         """`Batcher.infer`."""
 
 
@@ -62,29 +64,33 @@ class BlockMaker:
         self._describe = lru_cache(maxsize=1024)(self._described)
         self._describing: dict[SceneSource, threading.Lock] = {}
 
-    def make(self, task: BlockTask) -> str:
-        """Make the block that `task` names and return how it ended: a label of `metrics.BLOCKS`."""
+    def make(self, task: BlockTask, *, urgent: bool = True) -> str:
+        """Make the block that `task` names and return how it ended: a label of `metrics.BLOCKS`.
+
+        `urgent` is what a person waits for; the network takes it before what is not.
+        """
         try:
-            outcome = self._take_up(task, task.key)
+            outcome = self._take_up(task, task.key, urgent=urgent)
         except redis.RedisError as error:  # the lease lapses; whoever still waits has it made again
             logger.warning("block %s: the cache or the broker cannot be used: %s", task.key.text, error)
             outcome = "unstored"
         metrics.BLOCKS.labels(outcome).inc()
         return outcome
 
-    def _take_up(self, task: BlockTask, key: BlockKey) -> str:
+    def _take_up(self, task: BlockTask, key: BlockKey, *, urgent: bool) -> str:
         begin = self._desk.begin(key)
         if begin is not Begin.RUN:
             return begin.value
         with self._in_hand.holding(key) as held:
             attempt = self._desk.count_attempt(key)
             try:
-                return self._attempt(task, key, held, attempt)
+                return self._attempt(task, held, attempt, urgent=urgent)
             except redis.RedisError:
                 self._desk.uncount_attempts([key])
                 raise
 
-    def _attempt(self, task: BlockTask, key: BlockKey, held: BlockInHand, attempt: int) -> str:
+    def _attempt(self, task: BlockTask, held: BlockInHand, attempt: int, *, urgent: bool) -> str:
+        key = held.key
         if attempt > self._max_attempts:
             error = BlockFailed(
                 f"Block {key.index.row}/{key.index.col} of scene '{key.scene}' failed {self._max_attempts} times and "
@@ -94,7 +100,7 @@ class BlockMaker:
             logger.error("block %s is a dead letter after %d attempts", key.text, self._max_attempts)
             return "dead"
         try:
-            fields = self._compute(task, held, alone=attempt > 1)
+            fields = self._compute(task, held, alone=attempt > 1, urgent=urgent)
         except LandcoverError as error:
             logger.warning("block %s: %s", key.text, error)
             self._desk.fail(key, error)
@@ -108,7 +114,7 @@ class BlockMaker:
             self._desk.finish(key, fields)
         return "made"
 
-    def _compute(self, task: BlockTask, held: BlockInHand, *, alone: bool) -> dict[str, bytes]:
+    def _compute(self, task: BlockTask, held: BlockInHand, *, alone: bool, urgent: bool) -> dict[str, bytes]:
         """The block's fields; `alone` keeps one that may hang the network from taking others with it.
 
         Raises:
@@ -132,7 +138,9 @@ class BlockMaker:
             window = self._reader.read(scene, grid, index, contract.halo_px)
         if window.valid.any():
             held.wait()
-            classes, confidence = network.infer(window.image, on_start=partial(held.enter, "infer"), alone=alone)
+            classes, confidence = network.infer(
+                window.image, on_start=partial(held.enter, "infer"), alone=alone, urgent=urgent
+            )
             inner = slice(contract.halo_px, contract.halo_px + contract.block_px)
             classes = np.where(window.valid, classes[inner, inner], 0).astype(np.uint8)
             confidence = np.where(window.valid, confidence[inner, inner], 0).astype(np.uint8)

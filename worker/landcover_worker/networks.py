@@ -25,10 +25,15 @@ class LoadedNetwork:
         self._batcher = Batcher(session.run, session.max_batch, model.name)
 
     def infer(
-        self, image: UInt8Array, *, on_start: Callable[[], None] = lambda: None, alone: bool = False
+        self,
+        image: UInt8Array,
+        *,
+        on_start: Callable[[], None] = lambda: None,
+        alone: bool = False,
+        urgent: bool = True,
     ) -> tuple[UInt8Array, UInt8Array]:
         """`Batcher.infer`."""
-        return self._batcher.infer(image, on_start=on_start, alone=alone)
+        return self._batcher.infer(image, on_start=on_start, alone=alone, urgent=urgent)
 
     def close(self) -> None:
         """Stop the batching thread."""

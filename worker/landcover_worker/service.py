@@ -1,6 +1,7 @@
 """The worker process: loads the models, then runs Celery's consumer until it is told to stop.
 
-Celery's `threads` pool reads windows side by side; one batching thread for each model owns the network.
+Celery's `threads` pool reads windows side by side; one batching thread for each model owns the network. What a person
+waits for finds a thread of its own (`intake`) and goes first at the network (`batching`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import secrets
 import socket
 import warnings
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
@@ -22,9 +24,9 @@ from pydantic import ValidationError
 from landcover.connections import connect
 from landcover.coordination import BlockDesk
 from landcover.presence import PresenceKeeper, WorkerPresence
-from landcover.queue import BLOCK_TASK, BlockTask, make_celery
+from landcover.queue import BLOCK_TASK, BULK_QUEUE, BlockTask, make_celery
 from landcover.settings import BrokerSettings, CacheSettings, CatalogSettings, ReadSettings
-from landcover_worker.intake import Intake, SilenceGuard
+from landcover_worker.intake import Intake, RoomCycle, SilenceGuard
 from landcover_worker.maker import BlockMaker
 from landcover_worker.networks import Networks
 from landcover_worker.settings import WorkerSettings
@@ -33,37 +35,82 @@ from landcover_worker.supervision import BlocksInHand
 logger = logging.getLogger(__name__)
 
 
-def run(settings: WorkerSettings) -> int:
-    """Serve until SIGTERM or SIGINT; what is running is finished, what is not goes back to the queue.
+class Maker(Protocol):
+    """What makes blocks."""
 
-    Returns the process's exit status.
+    def make(self, task: BlockTask, *, urgent: bool) -> str:
+        """`BlockMaker.make`."""
+
+
+def run(settings: WorkerSettings) -> int:
+    """Serve the catalogue's models until SIGTERM or SIGINT; returns the process's exit status.
 
     Raises:
         InvalidModel, InvalidConfiguration: there is nothing to serve with; the worker never becomes ready.
     """
-    cache_settings, broker_settings, read = CacheSettings(), BrokerSettings(), ReadSettings()
+    read = ReadSettings()
     networks = Networks(CatalogSettings(), settings)
+
+    def make_maker(desk: BlockDesk, in_hand: BlocksInHand) -> BlockMaker:
+        return BlockMaker(
+            desk=desk,
+            in_hand=in_hand,
+            network_of=networks.loaded.get,
+            read=read,
+            max_attempts=settings.max_attempts,
+        )
+
+    try:
+        return serve(
+            settings,
+            make_maker,
+            models=tuple(networks.loaded),
+            provider=next(iter(networks.loaded.values())).provider,
+            slots=settings.threads or slots_for(max(each.max_batch for each in networks.loaded.values())),
+        )
+    finally:
+        networks.close()
+
+
+def slots_for(max_batch: int) -> int:
+    """Blocks of a queue in hand that keep a network of such batches busy: one batch runs, the next is got ready."""
+    return max(4, 2 * max_batch)
+
+
+def serve(
+    settings: WorkerSettings,
+    make_maker: Callable[[BlockDesk, BlocksInHand], Maker],
+    *,
+    models: tuple[str, ...],
+    provider: str,
+    slots: int,
+) -> int:
+    """Take tasks until SIGTERM or SIGINT; what is running is finished, what is not goes back to the queue.
+
+    Args:
+        settings: which queues, and when to give up.
+        make_maker: gives what makes the blocks.
+        models: digests of the models it makes them with.
+        provider: what runs those.
+        slots: blocks of each queue in hand at once.
+    """
+    cache_settings, broker_settings = CacheSettings(), BrokerSettings()
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
     broker = connect(broker_settings.broker_url)
     desk = BlockDesk(connect(cache_settings.cache_url), broker, worker=name, block_ttl_s=cache_settings.cache_ttl_s)
-    maker = BlockMaker(
-        desk=desk,
-        in_hand=BlocksInHand(desk, settings.hard_limit_s),
-        network_of=networks.loaded.get,
-        read=read,
-        max_attempts=settings.max_attempts,
-    )
     app = make_celery(broker_settings.broker_url, hard_limit_s=settings.hard_limit_s)
-    threads = settings.threads or max(4, 2 * max(each.max_batch for each in networks.loaded.values()))
-    intake = Intake(threads)
-    register(app, maker, intake)
-    first = next(iter(networks.loaded.values()))
+    intake = Intake(slots, settings.queues)
+    register(app, make_maker(desk, BlocksInHand(desk, settings.hard_limit_s)), intake)
     presence = WorkerPresence(
-        id=name, provider=first.provider, models=tuple(networks.loaded), queues=tuple(settings.queues)
+        id=name,
+        provider=provider,
+        models=models,
+        queues=tuple(settings.queues),
+        bulk_slots=slots if BULK_QUEUE in settings.queues else 0,
     )
     if settings.metrics_port:
         start_http_server(settings.metrics_port)
-    logger.info("worker %s takes tasks with %d threads on %s", name, threads, first.provider)
+    logger.info("worker %s takes tasks with %d threads on %s", name, intake.threads, provider)
     keeper = None
 
     @signals.worker_ready.connect(weak=False)
@@ -77,7 +124,7 @@ def run(settings: WorkerSettings) -> int:
     consumer = app.Worker(
         hostname=f"landcover@{name}",
         pool="threads",
-        concurrency=threads,
+        concurrency=intake.threads,
         queues=list(settings.queues),
         without_gossip=True,
         without_mingle=True,
@@ -89,34 +136,48 @@ def run(settings: WorkerSettings) -> int:
     finally:
         if keeper:
             keeper.close()
-        networks.close()
     return int(consumer.exitcode or 0)
 
 
-def careful_strategy(task: Any, app: Celery, consumer: Any, **options: Any) -> Callable[..., None]:
-    """Celery's way of taking a message up, but one that it cannot read is dropped.
+def careful_strategy(intake: Intake, task: Any, app: Celery, consumer: Any, **options: Any) -> Callable[..., None]:
+    """Celery's way of taking a message up, but it is counted, and one that cannot be read is dropped.
 
     By default its error ends the worker, which puts the message back for the next worker to die of.
     """
     take_up = default_strategy(task, app, consumer, **options)
 
     def take_up_or_drop(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **more: Any) -> None:
+        end = intake.take(message.delivery_info.get("routing_key", ""), message.channel)
         try:
-            take_up(message, body, ack, reject, callbacks, **more)
+            take_up(message, body, _after(end, ack), _after(end, reject), callbacks, **more)
         except consumer.connection_errors:
             raise
         except Exception:
             logger.exception("dropped a message that is no task")
             message.ack_log_error(logger, consumer.connection_errors)
+            end()
 
     return take_up_or_drop
 
 
-def register(app: Celery, maker: BlockMaker, intake: Intake) -> None:
-    """Give `app` the block task."""
+def _after(end: Callable[[], None], answer: Callable[..., Any]) -> Callable[..., Any]:
+    """Celery's `ack` or `reject`, one of which ends every message."""
 
-    @app.task(name=BLOCK_TASK, ignore_result=True, Strategy="landcover_worker.service:careful_strategy")
-    def make_block(**message: Any) -> None:
+    def answer_and_end(*arguments: Any, **options: Any) -> Any:
+        try:
+            return answer(*arguments, **options)
+        finally:
+            end()
+
+    return answer_and_end
+
+
+def register(app: Celery, maker: Maker, intake: Intake) -> None:
+    """Give `app` the block task, and have it take no more than `intake` has room for."""
+    app.conf.broker_transport_options["queue_order_strategy"] = partial(RoomCycle, intake)
+
+    @app.task(name=BLOCK_TASK, bind=True, ignore_result=True, Strategy=partial(careful_strategy, intake))
+    def make_block(self: Any, /, **message: Any) -> None:
         try:
             task = BlockTask.model_validate(message)
         except ValidationError as error:
@@ -125,5 +186,4 @@ def register(app: Celery, maker: BlockMaker, intake: Intake) -> None:
                 "dropped a task that is none; wrong: %s", ", ".join(sorted(faults))
             )  # a location may be signed
             return
-        with intake.task():
-            maker.make(task)
+        maker.make(task, urgent=(self.request.delivery_info or {}).get("routing_key") != BULK_QUEUE)

@@ -23,7 +23,8 @@ class WorkerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LANDCOVER_WORKER_", extra="ignore")
 
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
-    """Blocks in hand at once: read, waiting for the network, or being stored. Default: 2 batches, at least 4."""
+    """Blocks of each queue in hand at once: read, waiting for the network, or being stored. Default: 2 batches, at
+    least 4."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes the GPU when ONNX Runtime can use one."""
     max_batch: Annotated[int, Field(ge=1, le=256)] | None = None

@@ -189,7 +189,7 @@ class BulkEngine:
                 key = self._blocks.key(self._asked[text].index)
                 self._claim_script(
                     keys=[key.block, key.marker, key.lease, key.failure],
-                    args=[INTEREST_S * 1000, requeue_after_s * 1000],
+                    args=[INTEREST_S * 1000, requeue_after_s * 1000, BULK_QUEUE],
                     client=pipe,
                 )
             return [Claim(answer.decode()) for answer in pipe.execute()]
@@ -262,7 +262,7 @@ class BulkEngine:
             for worker in parse_presence(documents)
             if self._blocks.digest in worker.models and BULK_QUEUE in worker.queues
         ]
-        self.workers = Workers(len(able), sum(getattr(worker, "bulk_slots", 4) for worker in able), now)
+        self.workers = Workers(len(able), sum(worker.bulk_slots for worker in able), now)
         self._queue_empty = int(self._broker.llen(BULK_QUEUE)) == 0
 
     @contextmanager
