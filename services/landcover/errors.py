@@ -20,6 +20,7 @@
     ├── InvalidConfiguration      settings or a catalogue that cannot be used
     ├── BlockFailed               a block failed too often and was set aside (dead-lettered)
     ├── DestinationUnwritable     a product cannot be written where it should be
+    ├── ProductUnreadable         a product's file is missing, damaged or another one
     └── Unavailable               the broker, the cache or every worker is away; try again
         ├── Busy                  as much is being done as is allowed; try again later
         ├── DatabaseUnavailable   the database of annotations is away
@@ -107,6 +108,10 @@ class BlockFailed(LandcoverError):
 
 class DestinationUnwritable(LandcoverError):
     """A product cannot be written: no room, no permission, or no such place."""
+
+
+class ProductUnreadable(LandcoverError):
+    """A product's file is missing, damaged or not what was registered; its blocks are made by workers then."""
 
 
 class Unavailable(LandcoverError):

@@ -130,7 +130,8 @@ def combine(
 def majority(pixels: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
     """The most frequent class, `(height, width)`, of counts `(height, width, values)`; ties as within a block."""
     values = np.roll(np.arange(pixels.shape[-1], dtype=np.uint8), -1)  # 1, 2, …, 0: argmax takes the first of equals
-    return values[pixels[..., values].argmax(axis=-1)]
+    most: npt.NDArray[np.uint8] = values[pixels[..., values].argmax(axis=-1)]
+    return most
 
 
 def mean(sums: npt.NDArray[np.uint64], area: int) -> npt.NDArray[np.uint8]:

@@ -30,6 +30,7 @@ STATUS: dict[type[errors.LandcoverError], int] = {
     errors.SceneChanged: 409,
     errors.BlockFailed: 502,
     errors.DestinationUnwritable: 507,
+    errors.ProductUnreadable: 502,
     errors.Busy: 429,
     errors.Unavailable: 503,
     errors.LandcoverError: 500,
