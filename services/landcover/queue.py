@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from celery import Celery
-from kombu import Queue
+from kombu import Producer, Queue
+from kombu.exceptions import BatchPublishError, OperationalError
+from kombu.pools import producers
 from pydantic import BaseModel, ConfigDict, Field
 
 from landcover.grid import BlockIndex
@@ -110,7 +113,37 @@ def send_block(app: Celery, task: BlockTask, *, queue: str = INTERACTIVE_QUEUE) 
     Raises:
         kombu.exceptions.OperationalError: the broker is away.
     """
-    app.send_task(BLOCK_TASK, kwargs=task.model_dump(mode="json"), queue=queue, expires=TASK_EXPIRES_S, retry=False)
+    _send(app, task, queue)
+
+
+def send_blocks(app: Celery, tasks: Sequence[BlockTask], *, queue: str) -> None:
+    """Queue blocks, all in one trip to the broker.
+
+    Raises:
+        kombu.exceptions.OperationalError: the broker is away; it may have all of them, some or none.
+    """
+    options = {**app.conf.broker_transport_options, "retry_on_timeout": False}  # else kombu sends them one by one
+    connection = app.connection_for_write(transport_options=options)
+    with producers[connection].acquire(block=True) as producer:
+        try:
+            with producer.batch():
+                for task in tasks:
+                    _send(app, task, queue, producer)
+        except BatchPublishError as error:
+            raise OperationalError(str(error)) from error
+
+
+def _send(app: Celery, task: BlockTask, queue: str, producer: Producer | None = None) -> None:
+    app.send_task(
+        BLOCK_TASK,
+        kwargs=task.model_dump(mode="json"),
+        queue=queue,
+        expires=TASK_EXPIRES_S,
+        retry=False,
+        producer=producer,
+        argsrepr="",  # for logs that nobody keeps; to write them took longer than all else
+        kwargsrepr="",
+    )
 
 
 def send_finetune(app: Celery, task: FinetuneTask) -> None:

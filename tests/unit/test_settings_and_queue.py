@@ -8,17 +8,20 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kombu.exceptions import OperationalError
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from landcover import cli
 from landcover.coordination import REQUEUE_AFTER_S
-from landcover.queue import BLOCK_TASK, HARD_LIMIT_S, TASK_EXPIRES_S, BlockTask, make_celery, send_block
+from landcover.local import free_port
+from landcover.queue import BLOCK_TASK, HARD_LIMIT_S, TASK_EXPIRES_S, BlockTask, make_celery, send_block, send_blocks
 from landcover.scene import SceneSource
 from landcover.settings import CatalogSettings, ReadSettings, split_locations
 from landcover_worker.intake import Intake
 from landcover_worker.service import register
 from landcover_worker.settings import WorkerSettings
+from servers import Servers
 
 
 @pytest.mark.parametrize(
@@ -128,6 +131,27 @@ def test_sending(queue: str) -> None:
     assert 590 < expires_s <= TASK_EXPIRES_S
     assert BlockTask.model_validate(arguments) == TASK
     assert TASK_EXPIRES_S >= 5 * REQUEUE_AFTER_S
+
+
+def test_sending_many(servers: Servers) -> None:
+    """In their order, each as if it were sent alone."""
+    url = "redis://{host}:{port}/0".format(**servers.broker.connection_pool.connection_kwargs)
+    app = make_celery(url)
+    tasks = [TASK.model_copy(update={"col": col}) for col in range(3)]
+    send_blocks(app, tasks, queue="bulk")
+    send_block(app, TASK, queue="bulk")
+    with app.connection_for_read() as connection:
+        queue = connection.SimpleQueue("bulk")
+        messages = [queue.get(block=False) for _ in range(4)]
+    assert [BlockTask.model_validate(message.payload[1]) for message in messages] == [*tasks, TASK]
+    kinds = [{**message.headers, "id": "", "root_id": "", "expires": ""} for message in messages]
+    assert all(kind == kinds[-1] for kind in kinds)
+
+
+def test_sending_many_without_a_broker() -> None:
+    app = make_celery(f"redis://127.0.0.1:{free_port()}/0")
+    with pytest.raises(OperationalError):
+        send_blocks(app, [TASK], queue="bulk")
 
 
 def test_a_message_that_is_no_task_is_dropped_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:

@@ -35,7 +35,7 @@ from landcover.errors import BlockDamaged, BlockFailed, LandcoverError, SceneCha
 from landcover.grid import BlockIndex
 from landcover.keys import DONE_CHANNEL, WORKER_PREFIX
 from landcover.presence import parse_presence
-from landcover.queue import BULK_QUEUE, send_block
+from landcover.queue import BULK_QUEUE, send_blocks
 
 logger = logging.getLogger(__name__)
 
@@ -242,14 +242,13 @@ class BulkEngine:
         del self._asked[text]
 
     def _send(self, texts: Sequence[str]) -> None:
-        for number, text in enumerate(texts):
-            try:
-                send_block(self._celery, self._blocks.task(self._asked[text].index), queue=BULK_QUEUE)
-            except BaseException:  # the claims of what was not sent are given back
-                self._cache.delete(*(self._blocks.key(self._asked[each].index).marker for each in texts[number:]))
-                for each in texts[number:]:
-                    self._asked[each].due = 0.0
-                raise
+        try:
+            send_blocks(self._celery, [self._blocks.task(self._asked[text].index) for text in texts], queue=BULK_QUEUE)
+        except BaseException:  # the claims are given back; what was sent all the same is skipped or found made
+            self._cache.delete(*(self._blocks.key(self._asked[each].index).marker for each in texts))
+            for each in texts:
+                self._asked[each].due = 0.0
+            raise
 
     def _look_at_workers(self) -> None:
         now = time.monotonic()
