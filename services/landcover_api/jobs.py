@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from redis.exceptions import RedisError
@@ -119,8 +119,10 @@ def _offer_looks(router: APIRouter) -> None:
         summary="How far a job is, as it goes on: server-sent events until it has ended.",
         response_class=EventSourceResponse,
     )
-    async def job_events(request: Request, state: State, job: JobId) -> AsyncIterator[ServerSentEvent]:
-        kind, record = await _find(state, job)
+    async def job_events(
+        request: Request, state: State, job: JobId, known: Annotated[tuple[JobType, JobRecord], Depends(_known)]
+    ) -> AsyncIterator[ServerSentEvent]:
+        kind, record = known
         told = None
         while True:
             status = job_status(request, kind, record)
@@ -202,6 +204,11 @@ async def _find(state: ApiState, job: str) -> tuple[JobType, JobRecord]:
         except NotFound:
             continue
     raise NotFound(f"There is no job {job}; GET /jobs lists them.")
+
+
+async def _known(state: State, job: JobId) -> tuple[JobType, JobRecord]:
+    """The job of the address, found before an answer begins: what is streamed has no other status than 200."""
+    return await _find(state, job)
 
 
 def _event_of(record: JobRecord) -> str:

@@ -16,6 +16,9 @@ from landcover.errors import InvalidRequest
 from landcover.grid import BlockIndex, Grid
 from landcover.statistics.region import Region
 
+_ROUNDING_PX = 1e-6
+"""What reaches less far into a pixel does so by the rounding of projections."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProductArea:
@@ -86,8 +89,8 @@ def area_of(grid: Grid, region: Region, *, clip: bool) -> ProductArea:
     if shape.is_empty or shape.area == 0:
         raise InvalidRequest("The area lies outside the scene; GET /scenes/{scene} gives its bounds.")
     west, south, east, north = shape.bounds
-    left, right = math.floor(west), math.ceil(east)
-    top, bottom = math.floor(-north), math.ceil(-south)
+    left, right = math.floor(west + _ROUNDING_PX), math.ceil(east - _ROUNDING_PX)
+    top, bottom = math.floor(-north + _ROUNDING_PX), math.ceil(-south - _ROUNDING_PX)
     return ProductArea(
         row_px=top,
         col_px=left,
