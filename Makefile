@@ -24,7 +24,7 @@ help: ## show this list
 
 .venv/.run: .venv/pyvenv.cfg pyproject.toml constraints.txt
 	@echo "installing into .venv (about 500 MB, once) …"
-	$(PIP) --editable '.[api,worker,local,parquet]'
+	$(PIP) --editable '.[api,worker,local,parquet,products]'
 	@touch $@
 
 .venv/.dev: .venv/.run

@@ -109,6 +109,15 @@ class Spool:
             for col, *values in found:
                 yield BlockIndex(row, col), tuple(values)
 
+    def get(self, index: BlockIndex, fields: Sequence[str]) -> tuple[bytes, ...] | None:
+        """Fields of one block; None if it is not kept."""
+        names = ", ".join(f'"{name}"' for name in fields)
+        with self._trouble():
+            found = self._database.execute(
+                f'SELECT {names} FROM block WHERE "row" = ? AND "col" = ?', (index.row, index.col)
+            ).fetchone()
+        return found if found is None else tuple(found)
+
     def _prepare(self) -> None:
         columns = ", ".join(f'"{name}" BLOB NOT NULL' for name in self.fields)
         with self._transaction():

@@ -1,35 +1,47 @@
-"""Placeholder by the lead until the helper "products" commits the real one: same interface, whole map in memory."""
+"""A product's files from its finished blocks: written elsewhere, then put at their places, the STAC Item last.
+
+Nothing here holds more than a few tiles of a map in memory.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import importlib.util
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
-import rasterio
-from affine import Affine
-from pydantic import BaseModel, ConfigDict
+from obstore.exceptions import BaseError as StoreError
+from rasterio.errors import RasterioError
 
-from landcover import block
+from landcover.errors import DestinationUnwritable, InvalidConfiguration
 from landcover.grid import BlockIndex
+from landcover.products.cog import MEDIA_TYPE as COG
+from landcover.products.cog import Provenance, attribute_table, write_cogs
+from landcover.products.delivery import Delivery, ProductFile, Role
 from landcover.products.spec import Outputs, ProductSpec
 from landcover.products.spool import Spool
 
-Role = Literal["classes", "confidence", "vectors", "pmtiles", "item"]
+__all__ = ["ProductFile", "check_installed", "write_products"]
+
+_NEEDED = {"pystac": "the STAC item", "shapely": "areas"}
 
 
-class ProductFile(BaseModel):
-    """One file of a product."""
+def check_installed(outputs: Outputs) -> None:
+    """Tell before hours of work whether all can be written.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    role: Role
-    location: str
-    media_type: str
-    size_bytes: int
-    sha256: str
+    Raises:
+        InvalidConfiguration: a package is missing.
+    """
+    needed = dict(_NEEDED)
+    if outputs.vectors != "none":
+        needed |= {"pyarrow": "polygons", "pyogrio": "polygons"}
+    if outputs.pmtiles:
+        needed |= {"pmtiles": "PMTiles", "PIL": "PMTiles"}
+    for module, what in needed.items():
+        if importlib.util.find_spec(module) is None:
+            raise InvalidConfiguration(
+                f"Writing {what} needs the Python package {module}; `pip install landcover-tiles[products]` brings it."
+            )
 
 
 def write_products(
@@ -43,42 +55,76 @@ def write_products(
     work_folder: Path,
     on_progress: Callable[[str, float], None],
 ) -> list[ProductFile]:
-    """Write the files of a product."""
-    area, grid, side = spec.area, spec.grid, spec.grid.block_px
-    files = []
-    for role, layer in (("classes", "class"), ("confidence", "confidence")):
-        rows, cols = area.block_rows(grid), area.block_cols(grid)
-        full = np.zeros((len(rows) * side, len(cols) * side), np.uint8)
-        for row in rows:
-            for index, (data,) in spool.row(row, [block.field(layer, 0)]):  # type: ignore[arg-type]
-                if index.col not in cols:
-                    continue
-                part = block.decode(data, side)
-                inside = area.inside(grid, index)
-                if inside is not None:
-                    part = np.where(inside, part, 0)
-                top, left = (row - rows.start) * side, (index.col - cols.start) * side
-                full[top : top + side, left : left + side] = part
-            on_progress(f"writing {role}", (row - rows.start) / len(rows))
-        top, left = area.row_px - rows.start * side, area.col_px - cols.start * side
-        cut = full[top : top + area.height_px, left : left + area.width_px]
-        path = Path(destination)
-        if role == "confidence":
-            path = path.with_suffix(".confidence.tif")
-        transform = grid.transform @ Affine.translation(area.col_px, area.row_px)
-        with rasterio.open(
-            path, "w", driver="COG", dtype="uint8", count=1, width=area.width_px, height=area.height_px,
-            crs=grid.crs, transform=transform, nodata=0, compress="deflate", overview_resampling="mode",
-        ) as image:  # fmt: skip
-            image.write(cut, 1)
-        content = path.read_bytes()
-        files.append(
-            ProductFile(
-                role=role,  # type: ignore[arg-type]
-                location=str(path),
-                media_type="image/tiff; application=geotiff; profile=cloud-optimized",
-                size_bytes=len(content),
-                sha256=hashlib.sha256(content).hexdigest(),
-            )
+    """Write the files of a product.
+
+    Args:
+        spec: what it is of.
+        spool: its finished blocks; it stays as it is.
+        destination: the class map's path `X.tif` or `s3://bucket/X.tif`. Beside it come `X.tif.aux.xml`,
+            `X.confidence.tif`, `X.fgb` or `X.parquet`, `X.pmtiles` and `X.json`.
+        outputs: which of them.
+        holes: the blocks that are missing, and why.
+        provenance: what else its maker says of it, for the tags; `software` is a name and a version.
+        work_folder: for files on their way to s3.
+        on_progress: told a stage and its share, 0..1; what it raises ends the writing, and nothing of it is left.
+
+    Raises:
+        DestinationUnwritable: no room, or no permission; what was at the destination before is still there.
+        InvalidRequest: the destination is no `.tif`.
+        InvalidConfiguration: a package is missing.
+    """
+    check_installed(outputs)
+    delivery = Delivery(destination, work_folder)
+    made = Provenance(made_at=datetime.now(UTC).replace(microsecond=0), holes=holes, more=provenance)
+    try:
+        with delivery.staging() as folder:
+            return _write(spec, spool, delivery, folder, outputs, made, on_progress)
+    except (OSError, RasterioError, StoreError) as error:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise DestinationUnwritable(
+            f"{destination} cannot be written ({reason}); make room, or see to the permissions, and ask again: what "
+            "was mapped is kept."
+        ) from error
+
+
+def _write(
+    spec: ProductSpec,
+    spool: Spool,
+    delivery: Delivery,
+    folder: Path,
+    outputs: Outputs,
+    provenance: Provenance,
+    on_progress: Callable[[str, float], None],
+) -> list[ProductFile]:
+    from landcover.products import stac
+
+    def stage(name: str) -> Callable[[float], None]:
+        return lambda share: on_progress(name, share)
+
+    classes, confidence = folder / f"{delivery.stem}.tif", folder / f"{delivery.stem}.confidence.tif"
+    counts = write_cogs(
+        spec,
+        spool,
+        classes,
+        confidence,
+        layout=outputs.confidence,
+        provenance=provenance,
+        on_progress=stage("writing the map"),
+    )
+    names = classes.with_name(f"{classes.name}.aux.xml")
+    names.write_bytes(attribute_table(spec.model.contract.classes, counts))
+    made: list[tuple[Role, Path, str]] = [("names", names, "application/xml"), ("classes", classes, COG)]
+    if outputs.confidence == "file":
+        made.append(("confidence", confidence, COG))
+    files = [delivery.describe(*each) for each in made]
+    item = folder / f"{delivery.stem}.json"
+    item.write_bytes(
+        stac.make_item(
+            spec, delivery.stem, files, counts, confidence_band=outputs.confidence == "band", provenance=provenance
         )
+    )
+    made.append(("item", item, stac.MEDIA_TYPE))
+    files.append(delivery.describe(*made[-1]))
+    for _, path, media_type in made:
+        delivery.put(path, media_type, stage(f"putting {path.name} in place"))
     return files

@@ -1,0 +1,94 @@
+"""Products made by code: a spec and a spool over maps that are drawn in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from affine import Affine
+
+from landcover import block
+from landcover.classes import OPENEARTHMAP
+from landcover.contract import Contract, GsdRange, ModelFile
+from landcover.grid import BlockIndex, Grid
+from landcover.products.area import ProductArea, whole_grid
+from landcover.products.spec import ProductSpec
+from landcover.products.spool import Spool
+from landcover.scene import Scene, SceneSource
+from rasters import HALF_METRE, UTM54
+
+DIGEST = "sha256:" + "ab" * 32
+
+
+def spec_of(
+    height: int, width: int, *, block_px: int = 512, area: ProductArea | None = None, transform: Affine = HALF_METRE
+) -> ProductSpec:
+    """A product of a scene of so many pixels, all of it unless `area` says otherwise."""
+    import rasterio
+
+    crs = rasterio.CRS.from_user_input(UTM54).to_wkt()
+    scene = Scene(
+        source=SceneSource(id="field", location="field.tif", attribution="Someone"),
+        version="0123456789abcdef",
+        crs=crs,
+        crs_name=UTM54,
+        transform=transform,
+        width_px=width,
+        height_px=height,
+        bands=(1, 2, 3),
+        dtype="uint8",
+        overviews=(),
+        gsd_m=0.5,
+        bounds_wgs84=(140.0, 36.0, 140.1, 36.1),
+    )
+    contract = Contract(
+        name="pixels",
+        version="1",
+        classes=OPENEARTHMAP,
+        gsd=GsdRange(min_m=0.2, max_m=2.0),
+        window_px=block_px + 64,
+        halo_px=32,
+    )
+    grid = Grid(
+        crs=crs,
+        transform=transform,
+        width_px=width,
+        height_px=height,
+        decimation=1,
+        block_px=block_px,
+        gsd_m=0.5,
+    )
+    model = ModelFile(path=Path("pixels.onnx"), digest=DIGEST, contract=contract)
+    return ProductSpec(scene=scene, model=model, grid=grid, area=area or whole_grid(grid))
+
+
+def drawn_map(height: int, width: int, *, seed: int = 0, unknown: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
+    """Patches of all eight classes with speckles, some of it unknown; and its confidence. Both `(height, width)`."""
+    random = np.random.default_rng(seed)
+    cells = random.integers(1, 9, (height // 37 + 2, width // 37 + 2), dtype=np.uint8)
+    rows = (np.arange(height)[:, None] + 9 * np.sin(np.arange(width) / 23)).clip(0).astype(int) // 37
+    cols = (np.arange(width)[None, :] + 9 * np.sin(np.arange(height)[:, None] / 17)).clip(0).astype(int) // 37
+    classes = cells[rows.clip(max=len(cells) - 1), cols.clip(max=cells.shape[1] - 1)]
+    speckles = random.random((height, width))
+    classes = np.where(speckles < 0.05, random.integers(1, 9, (height, width), dtype=np.uint8), classes)
+    classes[speckles > 1 - unknown] = 0
+    confidence = random.integers(1, 256, (height, width), dtype=np.uint8)
+    confidence[classes == 0] = 0
+    return classes, confidence
+
+
+def fill_spool(spool: Spool, spec: ProductSpec, classes: np.ndarray, confidence: np.ndarray, holes: tuple = ()) -> None:
+    """Cut whole-scene maps into blocks as a worker would, and keep those that the product needs but for `holes`."""
+    side, max_value = spec.grid.block_px, spec.model.contract.max_value
+    beyond = (0, spec.grid.rows * side - spec.grid.height_px), (0, spec.grid.cols * side - spec.grid.width_px)
+    classes, confidence = np.pad(classes, beyond), np.pad(confidence, beyond)
+    for index in spec.area.blocks(spec.grid):
+        if index in holes:
+            continue
+        place = cut(index, side)
+        spool.put([(index, block.encode(classes[place], confidence[place], max_value))])
+
+
+def cut(index: BlockIndex, side: int) -> tuple[slice, slice]:
+    """Where a block lies."""
+    return slice(index.row * side, (index.row + 1) * side), slice(index.col * side, (index.col + 1) * side)
