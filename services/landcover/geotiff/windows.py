@@ -79,17 +79,20 @@ class GeoTiffWindows:
         return mean_of_valid(pixels, mask, k)
 
     def _open(self, scene: Scene, level: int | None) -> Any:
-        files: OrderedDict[tuple[str, str, int, int | None], Any]
+        files: OrderedDict[tuple[object, ...], Any]
         files = self._local.__dict__.setdefault("files", OrderedDict())
         key = self._file_key(scene, level)
         if key in files:
             files.move_to_end(key)
             return files[key]
-        options = {} if level is None else {"overview_level": level}
-        image = files[key] = open_dataset(scene.source, self._settings, version=scene.version, **options)
+        image = files[key] = self._open_file(scene, level)
         if len(files) > _OPEN_PER_THREAD:
             files.popitem(last=False)[1].close()
         return image
+
+    def _open_file(self, scene: Scene, level: int | None) -> Any:
+        options = {} if level is None else {"overview_level": level}
+        return open_dataset(scene.source, self._settings, version=scene.version, **options)
 
     def _close(self, scene: Scene, level: int | None) -> None:
         """Close a file that failed: GDAL keeps what it has half read."""
@@ -98,7 +101,7 @@ class GeoTiffWindows:
             image.close()
         note_failure(scene.source)
 
-    def _file_key(self, scene: Scene, level: int | None) -> tuple[str, str, int, int | None]:
+    def _file_key(self, scene: Scene, level: int | None) -> tuple[object, ...]:
         path = gdal_path(scene.source)
         return path, scene.version, self._replaced[path], level
 

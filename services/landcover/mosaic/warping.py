@@ -1,0 +1,44 @@
+"""Images whose pixels are not the mosaic's, brought onto its grid by GDAL as they are read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rasterio.enums import ColorInterp, Resampling
+from rasterio.errors import RasterioError
+from rasterio.vrt import WarpedVRT
+
+from landcover.errors import SceneUnsupported
+from landcover.geotiff.windows import GeoTiffWindows
+from landcover.scene import Scene, public_location
+
+
+class WarpedWindows(GeoTiffWindows):
+    """Reads windows of GeoTIFFs on whatever grid `Scene` names, which need not be the file's.
+
+    Bilinear, since nearest would shift what is seen by up to half a pixel, and cubic rings at edges. Transformed exactly:
+    GDAL's approximation would depend on the window that is read.
+    """
+
+    def _open_file(self, scene: Scene, level: int | None) -> Any:
+        image = super()._open_file(scene, level)
+        masked = image.colorinterp[-1] == ColorInterp.alpha or image.nodata is not None
+        try:
+            return WarpedVRT(
+                image,
+                crs=scene.crs,
+                transform=scene.transform,
+                width=scene.width_px,
+                height=scene.height_px,
+                resampling=Resampling.bilinear,
+                add_alpha=not masked,
+                tolerance=0.0,
+            )
+        except RasterioError as error:
+            image.close()
+            raise SceneUnsupported(
+                f"{public_location(scene.source)} cannot be warped onto the mosaic's grid: {error}."
+            ) from error
+
+    def _file_key(self, scene: Scene, level: int | None) -> tuple[object, ...]:
+        return (*super()._file_key(scene, level), scene.crs, scene.transform)
