@@ -11,7 +11,6 @@ scenes:
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -27,7 +26,8 @@ from pydantic import ValidationError
 from landcover.contract import ModelFile, read_model
 from landcover.errors import InvalidConfiguration, LandcoverError, ModelNotFound, SceneNotFound
 from landcover.kinds import KINDS, kind_of
-from landcover.scene import REMOTE_SCHEMES, Scene, SceneSource, current_version, describe, public_location
+from landcover.mosaic.kind import catalogue_entry
+from landcover.scene import REMOTE_SCHEMES, Scene, SceneSource, current_version, describe, public_location, scene_id
 from landcover.settings import CatalogSettings, ReadSettings
 
 _IMAGE_SUFFIXES = frozenset({".tif", ".tiff", ".gtiff"})
@@ -223,17 +223,14 @@ def _for_operator(source: SceneSource) -> str:
     return public_location(source) if source.is_remote else source.location
 
 
-def scene_id(name: str) -> str:
-    """An id from a file's name or a URL's path."""
-    stem = Path(name).stem
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:128] or "scene"
-
-
 def _read_catalogue(path: Path) -> Iterator[SceneSource]:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         entries: list[dict[str, Any]] = document["scenes"]
         for entry in entries:
+            if "mosaic" in entry:
+                yield _checked(str(path), catalogue_entry(entry, path))
+                continue
             location = entry["location"]
             own = _entry_by_kind(location, path.parent)
             if own is None and urlsplit(location).scheme in REMOTE_SCHEMES:

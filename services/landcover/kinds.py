@@ -24,6 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 import landcover.geotiff.kind
+import landcover.mosaic.kind
+import landcover.xyz.kind
 from landcover.scene import Scene, SceneSource
 from landcover.settings import ReadSettings
 
@@ -84,7 +86,7 @@ class Kind(Protocol):
         """The reader of windows."""
 
 
-KINDS: tuple[Kind, ...] = (landcover.geotiff.kind,)
+KINDS: tuple[Kind, ...] = (landcover.mosaic.kind, landcover.xyz.kind, landcover.geotiff.kind)
 
 
 def kind_of(source: SceneSource) -> Kind:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -19,7 +21,9 @@ from pyproj.exceptions import ProjError
 
 from landcover.errors import SceneUnsupported
 from landcover.geodesy import WGS84, ground_sample_distance_m, outline, transformer
+from landcover.mosaic.options import MosaicOptions
 from landcover.settings import ReadSettings
+from landcover.xyz.options import NEEDS, XyzOptions, check_template, is_template
 
 REMOTE_SCHEMES = frozenset({"http", "https", "s3"})
 
@@ -31,21 +35,34 @@ class SceneSource(BaseModel):
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
     location: Annotated[str, Field(min_length=1)]
-    """A path, or an http(s) or s3 URL."""
+    """A path, an http(s) or s3 URL, or a template of tiles' URLs."""
     bands: tuple[int, int, int] | None = None
     """Red, green, blue, counted from 1. Needed for images that are not plain RGB or RGBA."""
     rescale: tuple[float, float] | None = None
     """Source values that become 0 and 255. Needed for images that are not uint8."""
     title: str | None = None
     attribution: str | None = None
+    xyz: XyzOptions | None = None
+    """Of an XYZ imagery service, whose `location` is a template."""
+    mosaic: MosaicOptions | None = None
+    """Of many images as one scene, which `location` names."""
 
     @model_validator(mode="after")
     def _sensible(self) -> SceneSource:
+        self._check_xyz()
         if self.bands and min(self.bands) < 1:
             raise ValueError("bands are counted from 1")
         if self.rescale and not self.rescale[0] < self.rescale[1]:
             raise ValueError("rescale takes the smaller value first")
         return self
+
+    def _check_xyz(self) -> None:
+        if self.xyz is None and is_template(self.location):
+            raise ValueError(NEEDS)
+        if self.xyz is not None:
+            check_template(self.location)
+            if self.bands or self.rescale:
+                raise ValueError("tiles of an XYZ service are RGB of 8 bits; `bands` and `rescale` are of GeoTIFFs")
 
     @property
     def is_remote(self) -> bool:
@@ -127,6 +144,12 @@ def place(
         return bounds, ground_sample_distance_m(crs, transform, width_px, height_px)
     except ProjError as error:
         raise _nowhere(source) from error
+
+
+def scene_id(name: str) -> str:
+    """An id from a file's name or a URL's path."""
+    stem = Path(name).stem
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:128] or "scene"
 
 
 @lru_cache(maxsize=4096)

@@ -6,12 +6,12 @@ Nothing is read at import: a process makes these when it starts and passes them 
 from __future__ import annotations
 
 import json
-import re
+import os
 import tempfile
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _CONFIG = SettingsConfigDict(env_prefix="LANDCOVER_", extra="ignore")
@@ -26,7 +26,8 @@ def split_locations(value: object) -> object:
         return value
     if value.lstrip().startswith("["):
         return tuple(json.loads(value))
-    return tuple(word for word in re.split(r"[\s,]+", value) if word)
+    words = ([word] if "bbox=" in word else word.split(",") for word in value.split())  # a box has commas of its own
+    return tuple(part for word in words for part in word if part)
 
 
 class CatalogSettings(BaseSettings):
@@ -35,7 +36,7 @@ class CatalogSettings(BaseSettings):
     model_config = _CONFIG
 
     scenes: Locations = ()
-    """Files, folders, https/s3 URLs or YAML catalogues."""
+    """Files, folders, https/s3 URLs, XYZ templates or YAML catalogues."""
     models: Locations = ()
     """ONNX files or folders of them; `FILE@sha256:…` pins one. Empty: the demonstration model."""
     default_model: str | None = None
@@ -84,6 +85,27 @@ class ProductSettings(BaseSettings):
     """Folder for what grows before it goes to s3; beside products in a folder it is not used."""
 
 
+class OriginSettings(BaseSettings):
+    """How XYZ imagery services are asked for tiles, and where those are kept."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LANDCOVER_ORIGIN_", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    cache: str | None = None
+    """A folder or a `redis://` URL where tiles are kept as they came, for all processes that use it."""
+    cache_bytes: Annotated[int, Field(ge=1 << 20)] = 10 << 30
+    """Largest size of the folder; a Redis bounds itself (`maxmemory`)."""
+    cache_ttl_s: Annotated[int, Field(ge=60)] = 30 * 24 * 3600
+    """Older tiles, and reports that there is none, are asked for anew."""
+    memory_bytes: Annotated[int, Field(ge=0)] = 128 << 20
+    """Decoded tiles kept by each process: 640 of 256 px."""
+    pace_url: Annotated[
+        str | None, Field(validation_alias=AliasChoices("LANDCOVER_ORIGIN_PACE_URL", "LANDCOVER_BROKER_URL"))
+    ] = None
+    """A Redis by which processes keep one pace towards an origin; by default the broker. None: each its own."""
+
+
 class ReadSettings(BaseSettings):
     """Limits on the images that are read, and on the servers they come from."""
 
@@ -96,3 +118,7 @@ class ReadSettings(BaseSettings):
     max_side_px: Annotated[int, Field(gt=0)] = 4_000_000
     max_bands: Annotated[int, Field(gt=0)] = 64
     gdal_cache_bytes: Annotated[int, Field(gt=0)] = 256 << 20
+    index_folder: Path = Path(tempfile.gettempdir()) / f"landcover-mosaics-{os.getuid()}"
+    """Where the headers of mosaics' images are kept, so that each is read once on a machine."""
+    origin: OriginSettings = Field(default_factory=OriginSettings)
+    """Of XYZ services; its own variables are `LANDCOVER_ORIGIN_*`."""
