@@ -20,30 +20,36 @@ from rich.table import Table
 from landcover import local
 from landcover.catalog import demo_model_path
 from landcover.connections import connect
-from landcover.errors import InvalidConfiguration
+from landcover.errors import InvalidConfiguration, InvalidRequest
 from landcover.load import LoadResult, load
 
 CONNECTIONS = (1, 16, 64)
 COLD_ZOOM = 19
+SCALE_SECONDS = 60.0
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "bench",
-        help="measure this machine: tiles against their floors, statistics beside exactextract",
+        help="measure this machine: tiles against their floors, statistics beside exactextract, jobs at scale",
         description="Start a service of its own and measure it. Every figure is a ratio to a floor measured in the\n"
         "same run, since machines and their load differ:\n"
         "  warm tile   requests/s to those of a bare Starlette endpoint that fetches the same bytes from the cache\n"
         "  cold tile   latency to the sum of its parts (read, network, encoding) run alone in one process\n"
-        "  statistics  processor time and memory to those of exactextract on a finished map of the same ground",
+        "  statistics  processor time and memory to those of exactextract on a finished map of the same ground\n"
+        "  scale       a worker's rate among many to its rate alone; what a job's books cost for each block",
         epilog="examples:\n  landcover bench                            tiles, in two minutes\n"
         "  landcover bench --scene ortho.tif --json bench.json\n"
         "  landcover bench statistics                 polygons of 10 to 1 000 blocks, in two minutes\n"
-        "  landcover bench statistics --largest 10000    a 1.7 GB cache, twenty minutes",
+        "  landcover bench statistics --largest 10000    a 1.7 GB cache, twenty minutes\n"
+        "  landcover bench scale                      workers that sleep, in five minutes\n"
+        "  landcover bench scale --bookkeeping 1000000    as docs/scale.md has it, an hour",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("section", nargs="?", choices=("tiles", "statistics"), default="tiles", help="default: tiles")
+    parser.add_argument(
+        "section", nargs="?", choices=("tiles", "statistics", "scale"), default="tiles", help="default: tiles"
+    )
     parser.add_argument("--scene", help="a GeoTIFF (default: the drawn demonstration)")
     parser.add_argument("--model", type=Path, default=demo_model_path(), help="an ONNX file (default: demonstration)")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of each warm measurement (default: 3)")
@@ -56,6 +62,15 @@ def add_parser(subparsers: Any) -> None:
         default=1000,
         help="statistics: largest area, in blocks (default: 1000)",
     )
+    parser.add_argument(
+        "--workers", type=int, nargs="*", default=(1, 4, 8), help="scale: numbers of workers (default: 1 4 8)"
+    )
+    parser.add_argument(
+        "--bookkeeping", type=int, default=20_000, metavar="BLOCKS", help="scale: blocks of a job (default: 20000)"
+    )
+    parser.add_argument(
+        "--sleep", type=float, default=1.0, metavar="S", help="scale: a batch of 8 takes so long (default: 1)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     parser.set_defaults(run=_run)
 
@@ -64,6 +79,8 @@ def _run(arguments: argparse.Namespace) -> None:
     console = Console(highlight=False, width=130)
     if arguments.section == "statistics":
         figures = _statistics(arguments.model, arguments.largest, console)
+    elif arguments.section == "scale":
+        figures = _scale(arguments, console)
     else:
         figures = _tiles(arguments, console)
     if arguments.json:
@@ -74,6 +91,22 @@ def _statistics(model: Path, largest: int, console: Console) -> dict[str, Any]:
     from landcover.commands.bench_statistics.command import run_statistics  # needs the API's libraries
 
     return {"statistics": run_statistics(model, largest, console)}
+
+
+def _scale(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
+    from landcover.commands.bench_scale.command import run_scale
+
+    if min(arguments.workers, default=1) < 1 or arguments.bookkeeping < 0 or arguments.sleep <= 0:
+        raise InvalidRequest("--workers and --sleep are greater than 0, --bookkeeping is not below it.")
+    return {
+        "scale": run_scale(
+            console,
+            workers=arguments.workers,
+            blocks=arguments.bookkeeping,
+            run_s=arguments.sleep,
+            seconds=SCALE_SECONDS,
+        )
+    }
 
 
 def _tiles(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
