@@ -39,6 +39,8 @@ from landcover_api.landcover import PENDING_HEADER, LandCoverFactory
 from landcover_api.map_jobs import MapJobs
 from landcover_api.map_page import map_page_router
 from landcover_api.metrics import MeasureMiddleware
+from landcover_api.overviews import OverviewService
+from landcover_api.products import ProductsInUse
 from landcover_api.review import review_router
 from landcover_api.settings import ApiSettings
 from landcover_api.state import ApiState
@@ -90,6 +92,7 @@ def create_app(
         map_jobs = MapJobs(JobDesk(jobs_broker, MAP_JOBS, keep_s=api.job_keep_s), products, at_once=api.map_jobs)
         wakeups = Wakeups(subscriber)
         wakeups.start()
+        in_use = ProductsInUse(queue, store, read, cache_ttl_s=cache.cache_ttl_s)
         app.state.landcover = ApiState(
             settings=api,
             read=read,
@@ -97,7 +100,9 @@ def create_app(
             models=models,
             cache=store,
             broker=queue,
-            blocks=BlockService(store, queue, celery, wakeups, max_missing=api.max_missing_blocks),
+            blocks=BlockService(store, queue, celery, wakeups, in_use, max_missing=api.max_missing_blocks),
+            overviews=OverviewService(store, in_use, cache_ttl_s=cache.cache_ttl_s),
+            products=in_use,
             cache_ttl_s=cache.cache_ttl_s,
             warm=WarmTiles(),
             annotations=kept,

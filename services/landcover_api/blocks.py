@@ -1,4 +1,4 @@
-"""Getting blocks: from the cache, or by asking a worker and waiting for it until a deadline."""
+"""Getting blocks: from the cache, from a product, or by asking a worker and waiting for it until a deadline."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from landcover.grid import BlockIndex
 from landcover.keys import BlockKey
 from landcover.queue import INTERACTIVE_QUEUE, send_block
 from landcover_api import metrics
+from landcover_api.cover import LandCover
+from landcover_api.products import ProductsInUse
 from landcover_api.wakeups import Wakeups
 
 logger = logging.getLogger(__name__)
@@ -62,14 +64,24 @@ def parts_of(items: Iterable[T], count: int) -> Iterator[list[T]]:
 
 
 class BlockService:
-    """Reads blocks from the cache, and has missing ones made. One for each process."""
+    """Reads blocks from the cache and from products, and has missing ones made. One for each process."""
 
-    def __init__(self, cache: Redis, broker: Redis, celery: Celery, wakeups: Wakeups, *, max_missing: int) -> None:
+    def __init__(
+        self,
+        cache: Redis,
+        broker: Redis,
+        celery: Celery,
+        wakeups: Wakeups,
+        products: ProductsInUse,
+        *,
+        max_missing: int,
+    ) -> None:
         self._cache = cache
         self._broker = broker
         self._queues_seen: dict[str, tuple[float, bool]] = {}
         self._celery = celery
         self._wakeups = wakeups
+        self._products = products
         self._max_missing = max_missing
         self._claim_script = cache.register_script(CLAIM_SCRIPT)
         self._senders = ThreadPoolExecutor(SENDING_THREADS, "sending")
@@ -81,7 +93,7 @@ class BlockService:
 
     async def fetch(
         self,
-        blocks: BlockSet,
+        cover: LandCover,
         indices: Sequence[BlockIndex],
         fields: Sequence[str],
         *,
@@ -89,45 +101,66 @@ class BlockService:
         gone: Callable[[], Awaitable[bool]] | None = None,
         queue: str = INTERACTIVE_QUEUE,
     ) -> Fetched:
-        """The `fields` of every block of `indices`; those missing are made, by `queue`, if there are not too many.
+        """The `fields` of every block of `indices`.
 
-        Returns once all are there or have failed, at the latest after `wait_s`, or soon after the client is `gone`.
+        Those missing are read from products; what no product has is made, by `queue`, if it is not too much. Returns
+        once all are there or have failed, at the latest after `wait_s`, or soon after the client is `gone`.
 
         Raises:
             RedisError: the cache is away.
         """
         deadline = time.monotonic() + wait_s
+        blocks = cover.blocks
         answer = Fetched(missing=set(indices))
         await self._collect(blocks, indices, fields, answer)
         metrics.BLOCKS.labels("hit").inc(len(answer.found))
-        metrics.BLOCKS.labels("miss").inc(len(answer.missing))
-        if len(answer.missing) > self._max_missing:
+        taken = await self._products.take(cover, sorted(answer.missing), until=deadline, gone=gone)
+        metrics.BLOCKS.labels("product").inc(len(taken.found))
+        for index, values in taken.found.items():
+            answer.found[index] = tuple(values[name] for name in fields)
+            answer.missing.discard(index)
+        lacking = answer.missing - taken.late
+        metrics.BLOCKS.labels("miss").inc(len(lacking))
+        if len(lacking) > self._max_missing:
             answer.queued = False
-        if not answer.missing or not answer.queued:
-            return answer
-        by_text = {blocks.key(index).text: index for index in answer.missing}
+        elif lacking:
+            await self._have_made(blocks, lacking, fields, answer, deadline, gone, queue)
+        return answer
+
+    async def _have_made(
+        self,
+        blocks: BlockSet,
+        lacking: set[BlockIndex],
+        fields: Sequence[str],
+        answer: Fetched,
+        deadline: float,
+        gone: Callable[[], Awaitable[bool]] | None,
+        queue: str,
+    ) -> None:
+        """Ask workers for blocks and wait for them."""
+        by_text = {blocks.key(index).text: index for index in lacking}
         with self._wakeups.watch(by_text) as watch, metrics.WAITING.track_inprogress():
-            due = sorted(answer.missing)
+            due = sorted(lacking)
             while True:
                 await self._advance(blocks, due, fields, answer, deadline, queue)
                 remaining = deadline - time.monotonic()
-                if not answer.missing or remaining <= 0:
-                    return answer
+                if not lacking & answer.missing or remaining <= 0:
+                    return
                 woken = await watch.wait(min(remaining, POLL_S))
                 if gone and await gone():
-                    return answer
-                due = sorted(answer.missing & {by_text[key] for key in woken} if woken else answer.missing)
+                    return
+                due = sorted(answer.missing & ({by_text[key] for key in woken} if woken else lacking))
                 await self._collect(blocks, due, fields, answer)
                 due = [index for index in due if index in answer.missing]
 
-    async def look(self, blocks: BlockSet, indices: Sequence[BlockIndex], fields: Sequence[str]) -> Fetched:
-        """The `fields` of those of `indices` that are in the cache; of the others nothing is asked of workers.
+    async def look(self, cover: LandCover, indices: Sequence[BlockIndex], fields: Sequence[str]) -> Fetched:
+        """The `fields` of those of `indices` that are in the cache; the others are neither read nor made.
 
         Raises:
             RedisError: the cache is away.
         """
         answer = Fetched(missing=set(indices), queued=False)
-        await self._collect(blocks, indices, fields, answer)
+        await self._collect(cover.blocks, indices, fields, answer)
         return answer
 
     async def _advance(
@@ -148,7 +181,7 @@ class BlockService:
             by_claim[claim].append(index)
         if ready := by_claim[Claim.READY]:
             await self._collect(blocks, ready, fields, answer)
-            await self.discard(blocks, [index for index in ready if index in answer.missing])  # no whole block
+            await self._drop(blocks, [index for index in ready if index in answer.missing])  # no whole block
         if failed := by_claim[Claim.FAILED]:
             reasons = await self._cache.mget([blocks.key(index).failure for index in failed])
             for index, reason in zip(failed, reasons, strict=True):
@@ -161,8 +194,11 @@ class BlockService:
             sending.add_done_callback(self._sendings.discard)
             await asyncio.wait({sending}, timeout=max(0.0, deadline - time.monotonic()))
 
-    async def discard(self, blocks: BlockSet, indices: Iterable[BlockIndex]) -> None:
+    async def discard(self, cover: LandCover, indices: Iterable[BlockIndex]) -> None:
         """Drop blocks that turned out to be damaged: they are made anew when next asked for."""
+        await self._drop(cover.blocks, indices)
+
+    async def _drop(self, blocks: BlockSet, indices: Iterable[BlockIndex]) -> None:
         if keys := [blocks.key(index).block for index in indices]:
             await self._cache.delete(*keys)
 

@@ -12,7 +12,7 @@ from landcover.errors import LandcoverError
 from landcover.scene import Scene, SceneSource, public_location
 from landcover_api.cover import land_cover
 from landcover_api.reader import LandCoverReader
-from landcover_api.state import ApiState, SceneId, State
+from landcover_api.state import ApiState, SceneId, State, described
 
 router = APIRouter()
 
@@ -27,7 +27,7 @@ async def list_scenes(request: Request, state: State) -> dict[str, Any]:
 @router.get("/scenes/{scene}", tags=["scenes"], summary="One scene.")
 async def get_scene(request: Request, state: State, scene: SceneId) -> dict[str, Any]:
     """One scene of the catalogue."""
-    return _document(request, state, await state.scene(scene))
+    return await _document(request, state, await state.scene(scene))
 
 
 @router.get("/models", tags=["models"], summary="Every model, and which answers when none is named.")
@@ -50,7 +50,7 @@ def _model(state: ApiState, model: ModelFile) -> dict[str, Any]:
 
 async def _entry(request: Request, state: ApiState, source: SceneSource) -> dict[str, Any]:
     try:
-        return _document(request, state, await state.scene(source.id))
+        return await _document(request, state, await state.scene(source.id))
     except LandcoverError as error:
         return _head(request, source) | {"error": str(error)}
 
@@ -72,7 +72,7 @@ def _head(request: Request, source: SceneSource) -> dict[str, Any]:
     }
 
 
-def _document(request: Request, state: ApiState, scene: Scene) -> dict[str, Any]:
+async def _document(request: Request, state: ApiState, scene: Scene) -> dict[str, Any]:
     document = _head(request, scene.source) | {
         "version": scene.version,
         "crs": scene.crs_name,
@@ -86,7 +86,7 @@ def _document(request: Request, state: ApiState, scene: Scene) -> dict[str, Any]
         cover = land_cover(scene, state.models.default, state.settings.max_missing_blocks)
     except LandcoverError as error:  # too coarse: there is imagery, but no land cover
         return document | {"error": str(error), "minzoom": None, "maxzoom": None, "landcover": None}
-    reader = LandCoverReader(cover)
+    reader = LandCoverReader(await described(state, cover))
     grid = cover.grid
     return document | {
         "minzoom": reader.minzoom,

@@ -126,9 +126,9 @@ class Changing:
                 return
             await check_client(waiting)
             pairs = await self._state.draw(self._pairs, some)
-            after = await self._state.blocks.look(self._after.blocks, some, MAPS)
+            after = await self._state.blocks.look(self._after, some, MAPS)
             wanted = sorted({each for pair in pairs for each in pair.places.blocks})
-            before = await self._state.blocks.look(self._before.blocks, wanted, MAPS)
+            before = await self._state.blocks.look(self._before, wanted, MAPS)
             self.missing_after |= after.missing
             self.missing_before |= before.missing
             ready = [
@@ -139,8 +139,8 @@ class Changing:
             try:
                 await self._state.draw(self._compare, ready, before.found, after.found)
             except BlockDamaged:
-                await self._state.blocks.discard(self._before.blocks, before.found)
-                await self._state.blocks.discard(self._after.blocks, after.found)
+                await self._state.blocks.discard(self._before, before.found)
+                await self._state.blocks.discard(self._after, after.found)
                 raise
             for pair in ready:
                 del self._open[pair.index]
@@ -155,7 +155,7 @@ class Changing:
             return
         maps = (self._before, self.missing_before), (self._after, self.missing_after)
         fetches = (
-            self._state.blocks.fetch(cover.blocks, sorted(missing), MAPS, wait_s=waiting.seconds, gone=waiting.gone)
+            self._state.blocks.fetch(cover, sorted(missing), MAPS, wait_s=waiting.seconds, gone=waiting.gone)
             for cover, missing in maps
         )
         for (cover, _), fetched in zip(maps, await asyncio.gather(*fetches), strict=True):

@@ -148,9 +148,7 @@ class Counting:
         return True
 
     async def _fetch(self, indices: Sequence[BlockIndex], fields: Sequence[str], waiting: Waiting) -> Fetched:
-        return await self._state.blocks.fetch(
-            self._cover.blocks, indices, fields, wait_s=waiting.seconds, gone=waiting.gone
-        )
+        return await self._state.blocks.fetch(self._cover, indices, fields, wait_s=waiting.seconds, gone=waiting.gone)
 
     async def _count_squares(self, squares: Sequence[Square]) -> None:
         for square, (table, left) in (await self._sums(squares)).items():
@@ -193,7 +191,7 @@ class Counting:
         """Tables of those blocks that are in the cache."""
         cover = self._cover
         fetched = await self._state.blocks.look(
-            cover.blocks, [square.block for square in squares], [tally.whole_field(self._least)]
+            cover, [square.block for square in squares], [tally.whole_field(self._least)]
         )
 
         def count() -> dict[Square, Table]:
@@ -237,7 +235,7 @@ class Counting:
         )
 
     async def _count_edges(self, indices: Sequence[BlockIndex]) -> None:
-        fetched = await self._state.blocks.look(self._cover.blocks, indices, MAPS)
+        fetched = await self._state.blocks.look(self._cover, indices, MAPS)
         self._on_edge |= fetched.missing
         users = {index: self._edges[index] for index in fetched.found}
         for number, table in await self._careful(fetched.found, partial(self._edge_tables, fetched.found, users)):
@@ -266,7 +264,7 @@ class Counting:
         try:
             return await self._state.draw(work)
         except BlockDamaged:
-            await self._state.blocks.discard(self._cover.blocks, read)
+            await self._state.blocks.discard(self._cover, read)
             raise
 
 

@@ -20,6 +20,8 @@ class LandCover:
     grid: Grid
     on_demand_blocks: int
     """A request that lacks more is not mapped on demand."""
+    whole: bool = False
+    """Whether it is known that every zoom can be drawn without mapping anything."""
 
     @property
     def blocks(self) -> BlockSet:

@@ -1,16 +1,17 @@
-"""From blocks to an image, as far as they are there in time."""
+"""From blocks and their overviews to an image, as far as they are there in time."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from landcover import block
 from landcover.errors import BlockDamaged, NotFound, RequestTooLarge, SceneChanged
 from landcover_api.blocks import Fetched
 from landcover_api.cover import LandCover
+from landcover_api.pieces import Pieces, block_fields, block_parts, find_pieces
 from landcover_api.rendering import Picture, Rendering, colors_of, render
 from landcover_api.sampling import Extent, Sampling, sample
 from landcover_api.state import ApiState
@@ -39,36 +40,51 @@ class Drawing:
 async def draw(
     state: ApiState, cover: LandCover, extent: Extent, rendering: Rendering, *, waiting: Waiting, whole: bool
 ) -> Drawing:
-    """Draw one image from blocks.
+    """Draw one image from blocks, or from overviews of them where a pixel covers many.
 
     Raises:
         LandcoverError: a block could not be made.
         NotFound: the image must be `whole` and shows nothing of the scene.
-        RequestTooLarge: the image touches more blocks than one request may, or it must be `whole` and lacks more
-            than are mapped on demand, so that waiting would not help.
+        RequestTooLarge: nothing of the image is in overviews and it touches more blocks than one request may, or it
+            must be `whole` and lacks more than are mapped on demand, so that waiting would not help.
     """
     sampling = await state.draw(sample, cover.grid, extent)
-    if whole and not sampling.blocks:
+    touches = bool(sampling.inside.any())
+    if whole and not touches:
         raise NotFound(f"This lies outside scene '{cover.scene.id}'.")
-    refuse_too_many(state, len(sampling.blocks))
-    fields = [block.field(layer, sampling.level) for layer in rendering.layers]
-    fetched = await state.blocks.fetch(cover.blocks, sampling.blocks, fields, wait_s=waiting.seconds, gone=waiting.gone)
+    until = time.monotonic() + waiting.seconds
+    pieces = await find_pieces(state, cover, sampling, rendering.layers, until=until)
+    if whole or not pieces.found:
+        refuse_too_many(state, pieces.block_count)
+    if pieces.block_count > state.settings.max_blocks:
+        fetched = Fetched(queued=False)
+    else:
+        fields = block_fields(cover.grid, sampling.level, rendering.layers)
+        left_s = max(0.0, until - time.monotonic())
+        fetched = await state.blocks.fetch(cover, pieces.blocks, fields, wait_s=left_s, gone=waiting.gone)
     raise_failure(state, cover, fetched)
+    missing = pieces.late + pieces.block_count - len(fetched.found)
     if whole and not fetched.queued:
-        raise not_on_demand(cover, len(fetched.missing))
+        raise not_on_demand(cover, missing)
     try:
-        data = await state.draw(_compose, cover, extent, rendering, sampling, fetched)
+        data = await state.draw(_compose, cover, extent, rendering, sampling, pieces, fetched)
     except BlockDamaged:
-        await state.blocks.discard(cover.blocks, fetched.found)
+        await state.blocks.discard(cover, fetched.found)
+        for scale, found in pieces.overviews.items():
+            await state.overviews.discard(cover, scale, list(found))
         raise
-    return Drawing(data=data, missing=len(fetched.missing), queued=fetched.queued, touches_scene=bool(sampling.blocks))
+    return Drawing(data=data, missing=missing, queued=fetched.queued, touches_scene=touches)
 
 
-def _compose(cover: LandCover, extent: Extent, rendering: Rendering, sampling: Sampling, fetched: Fetched) -> bytes:
-    side = cover.grid.block_px >> sampling.level
+def _compose(
+    cover: LandCover, extent: Extent, rendering: Rendering, sampling: Sampling, pieces: Pieces, fetched: Fetched
+) -> bytes:
+    level, layers = sampling.level, rendering.layers
     images = [
-        sampling.assemble({index: block.decode(values[i], side) for index, values in fetched.found.items()})
-        for i in range(len(rendering.layers))
+        sampling.assemble(
+            [*pieces.parts(cover.grid, level, i), *block_parts(cover.grid, level, layers, i, fetched.found)]
+        )
+        for i in range(len(layers))
     ]
     pixels = images[-1]
     if rendering.only is not None:

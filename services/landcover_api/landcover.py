@@ -39,7 +39,7 @@ from landcover_api.extents import (
 from landcover_api.reader import LandCoverReader
 from landcover_api.rendering import ImageFormat, Rendering
 from landcover_api.settings import MAX_WAIT_S
-from landcover_api.state import ApiState, LandCoverParam, State, get_land_cover
+from landcover_api.state import ApiState, LandCoverParam, State, described, get_land_cover
 from landcover_api.warm import TileSet, etag, matches
 
 PENDING_HEADER = "Landcover-Pending"
@@ -62,6 +62,14 @@ async def get_waiting(
 WaitingParam = Annotated[Waiting, Depends(get_waiting)]
 Strict = Annotated[bool, Query(description="Answer 503 instead of an unfinished image, 404 outside the scene.")]
 LayerParam = Annotated[Layer, Query(description="Class map, or the model's confidence in it.")]
+
+
+async def get_described_cover(state: State, cover: LandCoverParam) -> LandCover:
+    """The land cover that the address names, and whether it is mapped at every zoom."""
+    return await described(state, cover)
+
+
+DescribedCover = Annotated[LandCover, Depends(get_described_cover)]
 
 
 async def class_filter(
@@ -92,7 +100,7 @@ class LandCoverFactory(TilerFactory):
     """TiTiler's factory over land cover: its descriptions of tile sets, and our own way to pixels."""
 
     reader: Any = LandCoverReader
-    path_dependency: Any = get_land_cover
+    path_dependency: Any = get_described_cover
     layer_dependency: Any = DefaultDependency
     dataset_dependency: Any = DefaultDependency
     tile_dependency: Any = DefaultDependency
@@ -168,7 +176,7 @@ class LandCoverFactory(TilerFactory):
         @self.router.get("/{tileMatrixSetId}/tilejson.json", name="tilejson", summary="For web maps: TileJSON 3.0.0.")
         async def tilejson(
             request: Request,
-            cover: LandCoverParam,
+            cover: DescribedCover,
             only: ClassFilter,
             tileMatrixSetId: str,  # noqa: N803
             layer: LayerParam = "class",
@@ -202,7 +210,7 @@ class LandCoverFactory(TilerFactory):
         @self.router.get("/{tileMatrixSetId}/WMTSCapabilities.xml", summary="For GIS programs: OGC WMTS 1.0.0.")
         async def wmts(
             request: Request,
-            cover: LandCoverParam,
+            cover: DescribedCover,
             tileMatrixSetId: str,  # noqa: N803
         ) -> Response:
             tms = tile_matrix_set(tileMatrixSetId)
@@ -301,7 +309,7 @@ class LandCoverFactory(TilerFactory):
             side = cover.grid.block_px
             index = BlockIndex(int(row) // side, int(col) // side)
             fields = [block.field("class", 0), block.field("confidence", 0)]
-            fetched = await state.blocks.fetch(cover.blocks, [index], fields, wait_s=waiting.seconds, gone=waiting.gone)
+            fetched = await state.blocks.fetch(cover, [index], fields, wait_s=waiting.seconds, gone=waiting.gone)
             for error in fetched.failed.values():
                 raise error
             if index in fetched.found:

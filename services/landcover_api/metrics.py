@@ -16,6 +16,13 @@ SECONDS = Histogram(
 )
 TILES = Counter("landcover_api_tiles_total", "Tiles by where they came from.", ["source"])
 BLOCKS = Counter("landcover_api_blocks_total", "Blocks looked up in the cache, by outcome.", ["outcome"])
+OVERVIEWS = Counter("landcover_api_overviews_total", "Overviews of blocks, by where they came from.", ["outcome"])
+PRODUCT_SECONDS = Histogram(
+    "landcover_api_product_seconds",
+    "Time to read a block or an overview out of a product.",
+    ["what"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
 QUEUED = Counter("landcover_api_blocks_queued_total", "Block tasks sent to workers.")
 WAITING = Gauge("landcover_api_requests_waiting", "Requests that wait for blocks.")
 

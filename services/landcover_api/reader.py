@@ -50,8 +50,8 @@ class LandCoverReader(SpatialMixin):
 
     @property
     def minzoom(self) -> int:
-        """The lowest zoom whose tiles touch no more blocks than are mapped on demand."""
-        if self.input.grid.rows * self.input.grid.cols <= self.input.on_demand_blocks:
+        """The lowest zoom that is drawn: the first of all where it is mapped, else where it can be on demand."""
+        if self.input.whole or self.input.grid.rows * self.input.grid.cols <= self.input.on_demand_blocks:
             return int(self.tms.minzoom)
         block_m = self.input.grid.block_px * self.input.grid.gsd_m
         zoom = self.maxzoom

@@ -100,13 +100,13 @@ class Reviewer:
         indices = list(cover.grid.blocks())
         found: dict[BlockIndex, bytes] = {}
         for some in parts_of(indices, HISTOGRAMS_AT_ONCE):
-            look = await self.state.blocks.look(cover.blocks, some, [block.HISTOGRAM_FIELD])
+            look = await self.state.blocks.look(cover, some, [block.HISTOGRAM_FIELD])
             found |= {index: histogram for index, (histogram,) in look.found.items()}
         missing = [index for index in indices if index not in found]
         if not missing or not self.waiting.seconds or len(missing) > cover.on_demand_blocks:
             return found, False
         fetched = await self.state.blocks.fetch(
-            cover.blocks, missing, [block.HISTOGRAM_FIELD], wait_s=self.waiting.seconds, gone=self.waiting.gone
+            cover, missing, [block.HISTOGRAM_FIELD], wait_s=self.waiting.seconds, gone=self.waiting.gone
         )
         raise_failure(self.state, cover, fetched)
         return found | {index: histogram for index, (histogram,) in fetched.found.items()}, True
@@ -118,7 +118,7 @@ class Reviewer:
             if await self.waiting.gone():
                 raise Pending("The client has gone.")
             looks = [
-                await self.state.blocks.look(cover.blocks, some, _MAPS if cover is self.cover else _MAPS[:1])
+                await self.state.blocks.look(cover, some, _MAPS if cover is self.cover else _MAPS[:1])
                 for cover in self._covers
             ]
             layers = {
@@ -137,7 +137,7 @@ class Reviewer:
         decoded, damaged = await self.state.draw(_decode_each, fields, decode)
         if damaged:
             for cover in self._covers:
-                await self.state.blocks.discard(cover.blocks, damaged)
+                await self.state.blocks.discard(cover, damaged)
             raise next(iter(damaged.values()))
         return decoded
 

@@ -8,6 +8,7 @@ pixel, or the majority of those it covers, so an image depends on nothing but it
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from landcover.geodesy import transformer
 from landcover.grid import BlockIndex, Grid
+from landcover.overview import top_level
 
 _NODE_EVERY_PX = 8
 _FAR = 1e15
@@ -45,22 +47,34 @@ class Sampling:
     col: npt.NDArray[np.int32]
     inside: npt.NDArray[np.bool_]
     """Whether the pixel's centre lies on the scene."""
-    blocks: tuple[BlockIndex, ...]
-    """Every block that some pixel shows, row by row."""
 
-    def assemble(self, parts: dict[BlockIndex, npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
-        """The image `(height, width)` from the blocks' arrays at `level`; 0 where there is none."""
+    def squares(self, side: int) -> tuple[BlockIndex, ...]:
+        """Of the squares of `side` pixels of the level, from the grid's origin on, those shown, row by row."""
+        if not self.inside.any():
+            return ()
+        row, col = self.row[self.inside] // side, self.col[self.inside] // side
+        top, left, cols = int(row.min()), int(col.min()), int(col.max() - col.min()) + 1
+        number = (row - top).astype(np.int64) * cols + (col - left)
+        seen = np.flatnonzero(np.bincount(number)) if number.max() < 4 * number.size else np.unique(number)
+        return tuple(BlockIndex(top + int(i) // cols, left + int(i) % cols) for i in seen)
+
+    def assemble(self, parts: Sequence[tuple[BlockIndex, npt.NDArray[np.uint8]]]) -> npt.NDArray[np.uint8]:
+        """The image `(height, width)` from square arrays at `level`, which may differ in size; 0 where there is none.
+
+        The index of each says how many of its size lie above and left of it.
+        """
         image = np.zeros(self.inside.shape, np.uint8)
         if not parts:
             return image
-        side = next(iter(parts.values())).shape[0]
-        top, left = min(index.row for index in parts), min(index.col for index in parts)
-        bottom, right = max(index.row for index in parts), max(index.col for index in parts)
-        mosaic = np.zeros(((bottom - top + 1) * side, (right - left + 1) * side), np.uint8)
-        for index, part in parts.items():
-            row, col = (index.row - top) * side, (index.col - left) * side
-            mosaic[row : row + side, col : col + side] = part
-        row, col = self.row - top * side, self.col - left * side
+        top, left = min(at.row * len(part) for at, part in parts), min(at.col * len(part) for at, part in parts)
+        bottom = max((at.row + 1) * len(part) for at, part in parts)
+        right = max((at.col + 1) * len(part) for at, part in parts)
+        mosaic = np.zeros((bottom - top, right - left), np.uint8)
+        for at, part in parts:
+            side = len(part)
+            down, across = at.row * side - top, at.col * side - left
+            mosaic[down : down + side, across : across + side] = part
+        row, col = self.row - top, self.col - left
         known = self.inside & (row >= 0) & (col >= 0) & (row < mosaic.shape[0]) & (col < mosaic.shape[1])
         image[known] = mosaic[row[known], col[known]]
         return image
@@ -81,7 +95,6 @@ def sample(grid: Grid, extent: Extent) -> Sampling:
         row=(row * scale).astype(np.int32),
         col=(col * scale).astype(np.int32),
         inside=inside,
-        blocks=_blocks(row[inside], col[inside], grid.block_px),
     )
 
 
@@ -105,7 +118,7 @@ def _level(grid: Grid, cols: npt.NDArray[np.float64], rows: npt.NDArray[np.float
     area = area[(area > 0) & (area < _FAR)]
     if not area.size:
         return 0
-    return min(max(math.floor(math.log2(math.sqrt(float(np.median(area)))) + 0.5), 0), grid.max_level)
+    return min(max(math.floor(math.log2(math.sqrt(float(np.median(area)))) + 0.5), 0), top_level(grid))
 
 
 def _nodes(size_px: int) -> int:
@@ -122,13 +135,3 @@ def _spread(nodes: npt.NDArray[np.float64], size_px: int) -> npt.NDArray[np.floa
     before = position.astype(np.intp)
     weight = (position - before)[:, None]
     return nodes[before] * (1 - weight) + nodes[before + 1] * weight
-
-
-def _blocks(row: npt.NDArray[np.float64], col: npt.NDArray[np.float64], block_px: int) -> tuple[BlockIndex, ...]:
-    if not row.size:
-        return ()
-    block_row, block_col = (row / block_px).astype(np.int64), (col / block_px).astype(np.int64)
-    top, left = int(block_row.min()), int(block_col.min())
-    cols = int(block_col.max()) - left + 1
-    seen = np.bincount((block_row - top) * cols + (block_col - left))
-    return tuple(BlockIndex(top + int(i) // cols, left + int(i) % cols) for i in np.flatnonzero(seen))

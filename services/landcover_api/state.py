@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar, cast
 
 from fastapi import Depends, Path, Query, Request
@@ -20,6 +20,8 @@ from landcover.scene import Scene
 from landcover.settings import ReadSettings
 from landcover_api.blocks import BlockService
 from landcover_api.cover import LandCover, land_cover
+from landcover_api.overviews import OverviewService
+from landcover_api.products import ProductsInUse
 from landcover_api.settings import ApiSettings
 from landcover_api.warm import WarmTiles
 
@@ -56,6 +58,8 @@ class ApiState:
     cache: Redis
     broker: Redis
     blocks: BlockService
+    overviews: OverviewService
+    products: ProductsInUse
     cache_ttl_s: int
     warm: WarmTiles
     annotations: AnnotationStore
@@ -108,6 +112,8 @@ class ApiState:
     def close(self) -> None:
         """Let the threads go."""
         self.blocks.close()
+        self.overviews.close()
+        self.products.close()
         self.drawing.shutdown(wait=False, cancel_futures=True)
         self.headers.shutdown(wait=False, cancel_futures=True)
         self.annotating.shutdown(wait=False, cancel_futures=True)
@@ -154,6 +160,11 @@ async def get_land_cover(
 ) -> LandCover:
     """The land cover that the address names."""
     return land_cover(await state.scene(scene), state.models.model(model), state.settings.max_missing_blocks)
+
+
+async def described(state: ApiState, cover: LandCover) -> LandCover:
+    """`cover`, and whether every zoom of it can be drawn without mapping anything, which is a look into the cache."""
+    return replace(cover, whole=await state.overviews.whole(cover))
 
 
 LandCoverParam = Annotated[LandCover, Depends(get_land_cover)]

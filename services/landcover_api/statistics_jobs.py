@@ -285,7 +285,7 @@ async def _make_one(state: ApiState, cover: LandCover, index: BlockIndex) -> Non
     failures = 0
     while True:
         fetched = await state.blocks.fetch(
-            cover.blocks, [index], [block.HISTOGRAM_FIELD, block.JOINT_FIELD], wait_s=WAIT_S, queue=BULK_QUEUE
+            cover, [index], [block.HISTOGRAM_FIELD, block.JOINT_FIELD], wait_s=WAIT_S, queue=BULK_QUEUE
         )
         if index in fetched.found:
             return

@@ -74,9 +74,10 @@ def check(grid: Grid, extent: Extent) -> Sampling:
         BlockIndex(int(r), int(c))
         for r, c in zip(row[shown] // grid.block_px, col[shown] // grid.block_px, strict=True)
     }
-    assert shown_blocks <= set(found.blocks)
-    assert set(found.blocks) <= {BlockIndex(r, c) for r in range(grid.rows) for c in range(grid.cols)}
-    assert list(found.blocks) == sorted(set(found.blocks))
+    blocks = found.squares(grid.block_px >> found.level)
+    assert shown_blocks <= set(blocks)
+    assert set(blocks) <= {BlockIndex(r, c) for r in range(grid.rows) for c in range(grid.cols)}
+    assert list(blocks) == sorted(set(blocks))
     return found
 
 
@@ -147,8 +148,8 @@ def test_a_tile_that_is_elsewhere_needs_no_block() -> None:
     tms = tile_matrix_set("WebMercatorQuad")
     found = sample(GRIDS["UTM"], tile_extent(tms, 17, 0, 0, 256))
     assert not found.inside.any()
-    assert found.blocks == ()
-    assert not found.assemble({}).any()
+    assert found.squares(1) == ()
+    assert not found.assemble([]).any()
 
 
 @pytest.mark.parametrize("level", [0, 1, 3])
@@ -165,7 +166,7 @@ def test_assemble_picks_from_the_mosaic(level: int) -> None:
     )
     found = sample(grid, extent)
     assert found.level == level
-    known = [index for i, index in enumerate(found.blocks) if i not in (0, 2)]
+    known = [index for i, index in enumerate(found.squares(side)) if i not in (0, 2)]
     parts = {
         index: mosaic[index.row * side : (index.row + 1) * side, index.col * side : (index.col + 1) * side]
         for index in known
@@ -174,7 +175,24 @@ def test_assemble_picks_from_the_mosaic(level: int) -> None:
     for i, j in np.ndindex(256, 256):
         if found.inside[i, j] and BlockIndex(found.row[i, j] // side, found.col[i, j] // side) in parts:
             expected[i, j] = mosaic[found.row[i, j], found.col[i, j]]
-    image = found.assemble(parts)
+    image = found.assemble([*parts.items()])
     assert np.array_equal(image, expected)
     assert 0 < (image == 0).sum() < image.size
-    assert not found.assemble({}).any()
+    assert not found.assemble([]).any()
+
+
+def test_assemble_takes_squares_of_any_size() -> None:
+    """The same mosaic, partly as blocks and partly as what four of them are."""
+    grid = GRIDS["UTM"]
+    mosaic = np.random.default_rng(1).integers(1, 9, (6, 6), dtype=np.uint8).repeat(256, 0).repeat(256, 1)
+    x, y = grid.transform @ (0, 0)
+    extent = Extent(crs=grid.crs, xmin=x, ymin=y - 512, xmax=x + 512, ymax=y, width_px=1024, height_px=1024)
+    found = sample(grid, extent)
+    assert found.level == 0
+    square = (BlockIndex(1, 0), mosaic[512:1024, :512])
+    single = [(BlockIndex(0, col), mosaic[:256, col * 256 : (col + 1) * 256]) for col in range(3)]
+    image = found.assemble([square, *single])
+    assert np.array_equal(image[:256, :768], mosaic[:256, :768])
+    assert np.array_equal(image[512:, :512], mosaic[512:1024, :512])
+    assert not image[:256, 768:].any()
+    assert not image[256:512].any()
