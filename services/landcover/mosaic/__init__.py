@@ -1,1 +1,1 @@
-"""Many images as one scene: what a mosaic's images are, how they share one grid, and how windows cross their borders."""
+"""Many images as one scene: what a mosaic's images are, how they share one grid, how windows cross borders."""

@@ -15,7 +15,7 @@ def fill_gaps(pixels: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_]) -> np
     if valid.all() or not valid.any():
         return pixels
     filled = _along_rows(pixels, valid)
-    rows = valid.any(axis=1)
+    rows: npt.NDArray[np.bool_] = np.logical_or.reduce(valid, axis=1)
     if not rows.all():
         columns = np.repeat(rows[np.newaxis], pixels.shape[1], axis=0)
         filled = np.ascontiguousarray(_along_rows(filled.swapaxes(0, 1), columns).swapaxes(0, 1))

@@ -38,8 +38,8 @@ def entry_for(location: str, *, folder: Path) -> dict[str, Any] | None:
 def catalogue_entry(entry: dict[str, Any], catalogue: Path) -> dict[str, Any]:
     """A catalogue's entry with `mosaic:` as fields of `SceneSource`.
 
-    `mosaic:` is where the images are, or a list of that, or a mapping with `images:` and `MosaicOptions`. A list stays in
-    the catalogue, and the location says where.
+    `mosaic:` is where the images are, or a list of that, or a mapping with `images:` and `MosaicOptions`. A list
+    stays in the catalogue, and the location says where.
 
     Raises:
         InvalidConfiguration: it does not say where the images are, or has a list and no id.

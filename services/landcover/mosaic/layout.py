@@ -61,8 +61,8 @@ def lay_out(
 ) -> Layout:
     """The grid of a mosaic; `names` are what errors call the images by.
 
-    With another `crs` (WKT) or `resolution` (units of the CRS) than the images have, all are warped, and pixels' edges are
-    whole multiples of the resolution.
+    With another `crs` (WKT) or `resolution` (units of the CRS) than the images have, all are warped, and pixels' edges
+    are whole multiples of the resolution.
 
     Raises:
         SceneUnsupported: an image does not lie on the grid's part of the Earth, or the mosaic is too large.
@@ -77,7 +77,7 @@ def lay_out(
     aligned = np.zeros(len(placements), np.bool_)
     boxes = np.zeros((len(placements), 4), np.int64)
     _place_aligned(lattice, placements, np.array(alike, np.intp), boxes, aligned)
-    for i in np.flatnonzero(~aligned):
+    for i in np.flatnonzero(~aligned).tolist():
         boxes[i] = _box_of_warped(lattice, wkt, placements[i], names[i])
     top, left = boxes[:, 0].min(), boxes[:, 2].min()
     boxes -= [top, top, left, left]
@@ -98,7 +98,7 @@ def lay_out(
 
 
 def common_overviews(layout: Layout, overviews: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """Decimations at which the images' own overviews are the mosaic's: all have them, and begin and end on their pixels.
+    """Decimations at which the images' own overviews are the mosaic's: all have them, and begin and end on them.
 
     Then the mosaic reads what one image of all would: its overview.
     """

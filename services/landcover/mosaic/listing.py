@@ -136,7 +136,8 @@ def _read_document(path: str, scene: str, asset: str | None, settings: ReadSetti
         fetch: Callable[[list[str]], list[Any]] = partial(_fetch_json, settings=settings)
         return _once(stac.entries(document, path, asset, fetch, resolve))
     raise SceneUnsupported(
-        f"{shown(path)} lists no images: it is neither MosaicJSON nor a STAC Item, ItemCollection, Catalog or Collection."
+        f"{shown(path)} lists no images: it is neither MosaicJSON nor a STAC Item, ItemCollection, Catalog or "
+        "Collection."
     )
 
 

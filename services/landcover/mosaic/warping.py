@@ -12,12 +12,15 @@ from landcover.errors import SceneUnsupported
 from landcover.geotiff.windows import GeoTiffWindows
 from landcover.scene import Scene, public_location
 
+_TOLERANCE_PX = 0.01
+"""How far GDAL may approximate coordinates; its own default, an eighth, can be seen beside a straight edge."""
+
 
 class WarpedWindows(GeoTiffWindows):
     """Reads windows of GeoTIFFs on whatever grid `Scene` names, which need not be the file's.
 
-    Bilinear, since nearest would shift what is seen by up to half a pixel, and cubic rings at edges. Transformed exactly:
-    GDAL's approximation would depend on the window that is read.
+    Bilinear, since nearest would shift what is seen by up to half a pixel, and cubic rings at edges. A pixel is the
+    same in whatever window, since GDAL warps by blocks of the whole image's grid.
     """
 
     def _open_file(self, scene: Scene, level: int | None) -> Any:
@@ -32,7 +35,7 @@ class WarpedWindows(GeoTiffWindows):
                 height=scene.height_px,
                 resampling=Resampling.bilinear,
                 add_alpha=not masked,
-                tolerance=0.0,
+                tolerance=_TOLERANCE_PX,
             )
         except RasterioError as error:
             image.close()
