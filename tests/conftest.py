@@ -78,7 +78,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Settings of this machine must not leak into tests; and tests run side by side, so none may spin while it waits."""
+    """Settings of this machine must not leak into tests; which run side by side, so none may spin while it waits."""
     os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
     for name in [name for name in os.environ if name.startswith("LANDCOVER_")]:
         del os.environ[name]
