@@ -20,6 +20,7 @@ from landcover import block
 from landcover.block import Histogram
 from landcover.errors import BlockDamaged, DestinationUnwritable
 from landcover.grid import BlockIndex
+from landcover.overview import top_level
 from landcover.products.cog_file import TILE_PX, Level
 from landcover.products.spec import ProductSpec
 from landcover.products.spool import Spool
@@ -38,12 +39,12 @@ _EMPTY: Pixels = np.zeros((TILE_PX, TILE_PX), np.uint8)
 def levels_of(spec: ProductSpec) -> list[Level]:
     """Sizes of the full resolution and of each overview.
 
-    They go on until all is in one tile, and at least until a block is one pixel, so that the product has what its
-    blocks have.
+    They go on until all is in one tile, and at least to the coarsest level that is drawn, so that the product has what
+    its blocks and their overviews have.
     """
     width, height = spec.area.width_px, spec.area.height_px
     levels = [Level(width_px=width, height_px=height)]
-    while max(width, height) > TILE_PX or (len(levels) <= spec.grid.max_level and max(width, height) > 1):
+    while max(width, height) > TILE_PX or (len(levels) <= top_level(spec.grid) and max(width, height) > 1):
         width, height = -(-width // 2), -(-height // 2)
         levels.append(Level(width_px=width, height_px=height))
     return levels
