@@ -17,7 +17,11 @@ from landcover.errors import ProductUnreadable
 from landcover.grid import BlockIndex, Grid
 from landcover.products.register import ProductRecord
 from landcover.products.source import ProductReader, covers
+from landcover.products.spec import Confidence, Outputs
+from landcover.products.spool import Spool
+from landcover.products.write import write_products
 from landcover.settings import ReadSettings
+from product_parts import drawn_map, fill_spool, spec_of
 
 
 def write_pyramid(path: Path, grid: Grid, layers: list[tuple[str, np.ndarray]], *, row: int = 0, col: int = 0) -> Path:
@@ -214,3 +218,42 @@ def test_a_replaced_file_is_opened_anew(tmp_path: Path, reader: ProductReader) -
             write_pyramid(tmp_path / "new.tif", grid, [(kind, data)]).replace(tmp_path / f"{name}.tif")
         found = reader.block(record, grid, BlockIndex(0, 1), MAX_VALUE)
         assert found == blocks_of(grid, classes, confidence)[BlockIndex(0, 1)]
+
+
+@pytest.mark.parametrize("layout", ["file", "band"])
+def test_a_written_product_gives_what_its_blocks_give(
+    tmp_path: Path, reader: ProductReader, layout: Confidence
+) -> None:
+    """At every level that is drawn, through the files that jobs write."""
+    spec = spec_of(720, 1100, block_px=32)
+    classes, confidence = drawn_map(720, 1100)
+    with Spool(tmp_path / "map.spool", spec.grid, "test") as spool:
+        fill_spool(spool, spec, classes, confidence, ())
+        files = write_products(
+            spec, spool, str(tmp_path / "map.tif"), Outputs(confidence=layout), holes={}, provenance={},
+            work_folder=tmp_path, on_progress=lambda stage, share: None,
+        )  # fmt: skip
+    where = {file.role: Path(file.location) for file in files}
+    band = layout == "band"
+    record = record_of(
+        spec.grid, where["classes"], where["classes" if band else "confidence"], confidence_band=1 + band
+    )
+    most = spec.model.contract.max_value
+    side = 32 * 8**2
+    majorities = block.majority_pyramid(padded(classes, side), most)
+    means = block.mean_pyramid(padded(confidence, side))
+    for scale in (1, 2):
+        for index in overview.coarser(spec.grid, scale).blocks():
+            found = reader.overview(record, spec.grid, scale, index, most)
+            assert found is not None
+            for level in range(3 * scale, overview.top_level(spec.grid) + 1):
+                if level - 3 * scale > spec.grid.max_level:
+                    break
+                side = 32 >> (level - 3 * scale)
+                place = np.s_[index.row * side : (index.row + 1) * side, index.col * side : (index.col + 1) * side]
+                for letter, pyramid in (("c", majorities), ("q", means)):
+                    layer = block.decode(found[f"{letter}{level - 3 * scale}"], side)
+                    np.testing.assert_array_equal(layer, pyramid[level][place])
+    index = BlockIndex(20, 30)
+    place = np.s_[640:672, 960:992]
+    assert reader.block(record, spec.grid, index, most) == block.encode(classes[place], confidence[place], most)
