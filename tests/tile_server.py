@@ -86,7 +86,8 @@ class TileServer:
 def encode(pixels: np.ndarray, suffix: str = "png") -> bytes:
     """A picture's file."""
     data = io.BytesIO()
-    Image.fromarray(pixels).save(data, {"jpg": "JPEG"}.get(suffix, suffix.upper()))
+    options = {"compress_level": 1} if suffix == "png" else {}
+    Image.fromarray(pixels).save(data, {"jpg": "JPEG"}.get(suffix, suffix.upper()), **options)
     return data.getvalue()
 
 

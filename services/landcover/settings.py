@@ -109,7 +109,7 @@ class OriginSettings(BaseSettings):
 class ReadSettings(BaseSettings):
     """Limits on the images that are read, and on the servers they come from."""
 
-    model_config = SettingsConfigDict(env_prefix="LANDCOVER_READ_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="LANDCOVER_READ_", extra="ignore", frozen=True)
 
     timeout_s: Annotated[float, Field(gt=0)] = 10.0
     """For one request to an image's server. A window can take five: stay well under the worker's hard limit."""

@@ -1,26 +1,35 @@
-"""The images themselves: TiTiler's own endpoints, with the scene's id in the place of `?url=`."""
+"""The images themselves: TiTiler's own endpoints, with the scene's id in the place of `?url=`.
+
+GeoTIFFs are opened by rio-tiler; of every other kind of scene it is given extracts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from functools import wraps
+from functools import lru_cache, partial, wraps
 from typing import Annotated, Any, ParamSpec, TypeVar, cast
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from rasterio.errors import RasterioError
 from rio_tiler.constants import WGS84_CRS
-from rio_tiler.io import Reader
+from rio_tiler.io import BaseReader, Reader
 from rio_tiler.models import ImageData, PointData
 from starlette.templating import Jinja2Templates
 from titiler.core.factory import TilerFactory
 
+import landcover.geotiff.kind
+import landcover.xyz.kind
 from landcover.errors import InvalidRequest, SceneUnreadable
+from landcover.extract import Box, Extract, extract_by_windows
 from landcover.geodesy import WGS84
 from landcover.geotiff.opening import gdal_path, note_failure, open_image
+from landcover.kinds import Kind, Windows, kind_of
 from landcover.scene import Scene, public_location
 from landcover.settings import ReadSettings
+from landcover.xyz import display
 from landcover_api.extents import TILE_MATRIX_SETS, box_extent
+from landcover_api.extract_reader import ExtractReader
 from landcover_api.state import SceneId, State
 
 PREFIX = "/scenes/{scene}/imagery"
@@ -33,7 +42,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """What `SceneReader` opens."""
+    """What `open_scene` opens."""
 
     scene: Scene
     read: ReadSettings
@@ -57,7 +66,7 @@ def _unreadable_if_broken(read: Callable[P, T]) -> Callable[P, T]:
 
 
 class SceneReader(Reader):
-    """rio-tiler's reader of a scene: the same file, bands and rescaling that the network sees, unless asked else."""
+    """rio-tiler's reader of a GeoTIFF: the same file, bands and rescaling that the network sees, unless asked else."""
 
     def __attrs_post_init__(self) -> None:
         image = cast(Image, self.input)
@@ -94,6 +103,27 @@ class SceneReader(Reader):
         if self.scene.source.rescale and not options.get("indexes"):
             image.rescale(in_range=(self.scene.source.rescale,))
         return image
+
+
+def open_scene(image: Image, **options: Any) -> BaseReader:
+    """rio-tiler's reader of a scene of any kind; `options` as rio-tiler's readers take them."""
+    kind = kind_of(image.scene.source)
+    if kind is landcover.geotiff.kind:
+        return SceneReader(image, **options)  # type: ignore[arg-type]
+    if kind is landcover.xyz.kind:
+        return ExtractReader(image.scene, extract=partial(_by_lower_zooms, image.read), **options)
+    return ExtractReader(
+        image.scene, extract=partial(extract_by_windows, _windows(cast(Hashable, kind), image.read)), **options
+    )
+
+
+def _by_lower_zooms(read: ReadSettings, scene: Scene, box: Box, pixel: float) -> Extract:
+    return display.extract(scene, read, box, pixel)
+
+
+@lru_cache(maxsize=16)
+def _windows(kind: Hashable, read: ReadSettings) -> Windows:
+    return cast(Kind, kind).windows(read)
 
 
 async def get_image(state: State, scene: SceneId) -> Image:
@@ -152,7 +182,7 @@ class ImageryFactory(TilerFactory):
             max_size: Annotated[int, Query(ge=1, le=MAX_SIDE_PX, description="Pixels of the longer side.")] = 1024,
         ) -> Response:
             extent = box_extent((minx, miny, maxx, maxy), WGS84, None, max_size, None, None)
-            with SceneReader(image) as reader:  # type: ignore[arg-type]
+            with open_scene(image) as reader:
                 part = reader.part(
                     (minx, miny, maxx, maxy), bounds_crs=WGS84_CRS, width=extent.width_px, height=extent.height_px
                 )
@@ -162,7 +192,7 @@ class ImageryFactory(TilerFactory):
 def imagery_router(templates: Jinja2Templates) -> APIRouter:
     """TiTiler's endpoints under `PREFIX`."""
     factory = ImageryFactory(
-        reader=SceneReader,
+        reader=open_scene,  # type: ignore[arg-type]
         path_dependency=get_image,
         router_prefix=PREFIX,
         supported_tms=TILE_MATRIX_SETS,

@@ -20,8 +20,6 @@ from landcover.settings import OriginSettings, ReadSettings
 from rasters import grid_of, noise, scene_of, write_tif
 from tile_server import Answer, TileServer, corner_lonlat, encode, tile_server
 
-FAST = ",max_rps=1000"
-
 
 def settings(**origin: Any) -> ReadSettings:
     return ReadSettings(timeout_s=5, origin=OriginSettings(**origin))
@@ -164,7 +162,7 @@ def test_jpeg_is_near() -> None:
 def test_a_zoom_far_too_fine_for_the_model_is_refused() -> None:
     with tile_server(noise(256, 256)) as server:
         scene = xyz_scene(server, bounds=(139.0, 35.0, 140.0, 36.0))
-        with pytest.raises(SceneUnsupported, match="needs 1024 tiles .*lower zoom"):
+        with pytest.raises(SceneUnsupported, match=r"needs 1024 tiles .*lower zoom"):
             SceneReader(settings()).read(scene, grid_of(scene, block_px=512, decimation=16), BlockIndex(1, 1), 0)
         assert not server.requests
 

@@ -10,7 +10,6 @@ import hashlib
 import random
 import time
 import weakref
-from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -93,10 +92,9 @@ class Errand:
 class Origins:
     """Fetches tiles of any number of services, from any number of threads."""
 
-    def __init__(self, timeout_s: float, pace: Pace, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, timeout_s: float, pace: Pace) -> None:
         self._timeout_s = timeout_s
         self._pace = pace
-        self._sleep = sleep
         self._client = httpx.Client(
             headers={"User-Agent": USER_AGENT, "Accept": "image/*", "Accept-Encoding": "identity"},
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
@@ -124,14 +122,14 @@ class Origins:
                 backoff_s = random.uniform(0.5, 1) * _BACKOFF_S * 2 ** (failed + pauses - 1)
                 if backoff_s >= errand.left_s:
                     raise failure.error from None
-                self._sleep(backoff_s)
+                time.sleep(backoff_s)
 
     def _once(self, errand: Errand) -> tuple[bytes, Tile | None]:
         service = errand.service
         if errand.left_s <= 0:
             raise SceneTooSlow(f"{errand.name} was not asked for in time: too many tiles are wanted at once.")
         try:
-            self._sleep(self._pace.reserve(service.origin, 1 / service.options.max_rps, errand.left_s))
+            time.sleep(self._pace.reserve(service.origin, 1 / service.options.max_rps, errand.left_s))
         except TooLong as error:
             raise SceneTooSlow(
                 f"{service.name} can be asked for the next tile in {error.wait_s:.0f} s only: it is asked for at most "
@@ -193,9 +191,10 @@ class Origins:
                 raise _Failure(refusal)
             raise refusal
         data = bytearray()
+        announced = response.headers.get("Content-Length", "")
         for chunk in response.iter_bytes():
             data += chunk
-            if len(data) > MAX_TILE_BYTES:
+            if len(data) > MAX_TILE_BYTES or (announced.isdecimal() and int(announced) > MAX_TILE_BYTES):
                 raise SceneUnreadable(f"{errand.name} has more than {MAX_TILE_BYTES >> 20} MiB: that is no tile.")
             if time.monotonic() > until:
                 raise httpx.ReadTimeout("dripping")

@@ -72,7 +72,10 @@ class TileStore:
                 except NobodyWaits:  # all had gone just before we came
                     found |= self.get(service, [address], deadline - time.monotonic())
                 except TimeoutError:
-                    raise SceneTooSlow(f"{errand.name} did not come within {within_s:g} s.") from None
+                    raise SceneTooSlow(
+                        f"{errand.name} did not come within {within_s:g} s: its server is slow, or more tiles are "
+                        f"wanted at once than {service.options.max_rps:g} a second allow (`max_rps`)."
+                    ) from None
             return found
         finally:
             with self._lock:
