@@ -93,7 +93,7 @@ local function ended()
 end
 """
 
-# KEYS: record, open, index, request. ARGV: id, subject, message, request if any. What is open already stays as it is.
+# KEYS: record, open, index, request. ARGV: id, subject, message, detail, request if any. What is open stays as it is.
 SUBMIT_SCRIPT = (
     NOW
     + """
@@ -101,10 +101,10 @@ local status = redis.call('HGET', KEYS[1], 'status')
 if status == 'accepted' or status == 'running' then return 0 end
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'id', ARGV[1], 'subject', ARGV[2], 'status', 'accepted', 'progress', 0, 'attempts', 0,
-  'message', ARGV[3], 'holder', '', 'created_at', now, 'started_at', 0, 'updated_at', now)
+  'message', ARGV[3], 'detail', ARGV[4], 'holder', '', 'created_at', now, 'started_at', 0, 'updated_at', now)
 redis.call('ZADD', KEYS[2], now, ARGV[1])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
-if ARGV[4] then redis.call('SET', KEYS[4], ARGV[4]) end
+if ARGV[5] then redis.call('SET', KEYS[4], ARGV[5]) end
 return 1
 """
 )
@@ -204,12 +204,18 @@ class JobDesk:
         self._forgive = broker.register_script(FORGIVE_SCRIPT)
 
     def submit(
-        self, subject: str, *, request: bytes | None = None, message: str = "waits to be begun", job: str | None = None
+        self,
+        subject: str,
+        *,
+        request: bytes | None = None,
+        message: str = "waits to be begun",
+        detail: str = "",
+        job: str | None = None,
     ) -> str:
         """Record a new job, with what it needs to be done, and give its id; `job` if that is open already."""
         job = job or secrets.token_hex(6)
         keys = [self._keys.record(job), self._keys.open, self._keys.index, self._keys.request(job)]
-        args: list[str | bytes] = [job, subject, message]
+        args: list[str | bytes] = [job, subject, message, detail]
         self._submit(keys=keys, args=args if request is None else [*args, request])
         return job
 

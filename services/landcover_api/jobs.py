@@ -28,7 +28,7 @@ from landcover_api.state import ApiState, State, get_land_cover
 POLL_AFTER_S = 2
 """What clients are told to wait between looks."""
 
-EVENTS_EVERY_S = 0.5
+EVENTS_EVERY_S = 1.0
 """How often a job is looked at for those who follow its events."""
 
 JobId = Annotated[str, Path(pattern="^[0-9a-f]{12,32}$", description="As in the Location of a 201 or 202.")]
@@ -151,7 +151,7 @@ def _offer_results(router: APIRouter) -> None:
         kind, record = await _find(state, job)
         _refuse_unfinished(record)
         if kind == "map":
-            return JSONResponse(_product(request, job, await _map_result(state, record)), headers=_FRESH)
+            return JSONResponse(_product(request, job, await state.map_jobs.result(job)), headers=_FRESH)
         answer = await state.jobs.result(state, job)
         if answer is None and record.status == "failed":
             raise LandcoverError(record.message)
@@ -167,7 +167,7 @@ def _offer_results(router: APIRouter) -> None:
     async def job_file(state: State, job: JobId, name: str) -> FileResponse:
         kind, record = await _find(state, job)
         _refuse_unfinished(record)
-        files = (await _map_result(state, record)).files if kind == "map" else ()
+        files = (await state.map_jobs.result(job)).files if kind == "map" else ()
         for each in files:
             if "://" not in each.location and FilePath(each.location).name == name:
                 if not await asyncio.to_thread(FilePath(each.location).is_file):
@@ -220,12 +220,6 @@ def _refuse_unfinished(record: JobRecord) -> None:
         raise NotFound(f"Job {record.id} was dismissed; it has no result.")
     if not record.ended:
         raise NotFound(f"Job {record.id} is {record.status}; its result is there when it is successful.")
-
-
-async def _map_result(state: ApiState, record: JobRecord) -> MapResult:
-    if record.status == "failed":
-        raise LandcoverError(record.message)
-    return await state.map_jobs.result(record.id)
 
 
 def _product(request: Request, job: str, result: MapResult) -> dict[str, Any]:

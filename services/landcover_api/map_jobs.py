@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import shutil
@@ -17,7 +18,7 @@ from landcover.errors import Busy, InvalidRequest, NotFound, RequestTooLarge
 from landcover.jobs import JobDesk, JobRecord
 from landcover.keys import MAP_JOBS
 from landcover.local import end_with_parent
-from landcover.mapping.job import SPOOL_NAME, MapResult, MapTask
+from landcover.mapping.job import SPOOL_NAME, MapResult, MapTask, read_result
 from landcover.mapping.request import MapRequest, count_blocks, plan
 from landcover.products.destination import check_folder
 from landcover.settings import ProductSettings
@@ -61,7 +62,7 @@ class MapJobs:
         record = await asyncio.to_thread(self._known, job)
         if record is not None and not record.ended:
             return job, False
-        if record is not None and record.status == "successful" and await asyncio.to_thread(self._is_there, job):
+        if record is not None and record.status == "successful" and await asyncio.to_thread(self._serves, job, request):
             return job, False
         blocks = await state.draw(lambda: count_blocks(plan(request, cover.scene, cover.model)))
         if blocks > state.settings.map_max_blocks:
@@ -77,7 +78,8 @@ class MapJobs:
             self.desk.submit(
                 f"map of {request.scene}",
                 request=task.model_dump_json().encode(),
-                message=f"waits for its turn ({blocks} blocks)",
+                message="waits for its turn",
+                detail=json.dumps({"total": blocks}),
                 job=job,
             )
 
@@ -86,15 +88,16 @@ class MapJobs:
         return job, True
 
     async def result(self, job: str) -> MapResult:
-        """What came of a job that ended well.
+        """What came of a job that has ended.
 
         Raises:
-            NotFound: its record is no longer kept.
+            NotFound: it is no longer kept.
+            LandcoverError: why the job failed.
         """
         data = await asyncio.to_thread(self.desk.broker.get, MAP_JOBS.result(job))
         if data is None:
             raise NotFound(f"The result of job {job} is no longer kept; ask again: its blocks may still be there.")
-        return MapResult.model_validate_json(data)
+        return read_result(data)
 
     async def dismiss(self, job: str) -> None:
         """End a job that nobody wants any more; what was mapped for it goes.
@@ -149,13 +152,15 @@ class MapJobs:
         except NotFound:
             return None
 
-    def _is_there(self, job: str) -> bool:
-        """Whether the files of a job that ended well are still where they were written."""
+    def _serves(self, job: str, request: MapRequest) -> bool:
+        """Whether the files of a job that ended well are there, and are what is asked for now."""
         data = self.desk.broker.get(MAP_JOBS.result(job))
         if data is None:
             return False
-        files = MapResult.model_validate_json(data).files
-        return all("://" in each.location or Path(each.location).exists() for each in files)
+        result = read_result(data)
+        if result.holes and not request.allow_missing:
+            return False
+        return all("://" in each.location or Path(each.location).exists() for each in result.files)
 
     async def _work(self) -> None:
         while True:

@@ -164,7 +164,8 @@ def test_an_image_that_is_replaced_fails_the_job(service: Service, scene: Path) 
     assert found["status"] == "failed"
     assert "replaced" in found["message"]
     with service.client as client:
-        assert client.get(f"/jobs/{job}/results").status_code == 500
+        refused = client.get(f"/jobs/{job}/results")
+        assert (refused.status_code, refused.json()["detail"]) == (409, found["message"])
     again = submit(service)
     assert again != job
     assert wait_until_ended(service, again)["status"] == "successful"
@@ -183,12 +184,14 @@ def test_blocks_that_cannot_be_read_are_listed_and_may_be_holes(service: Service
     assert len(found["failures"]) == min(found["blocks"]["failed"], 50)
     assert "cannot be decoded" in found["failures"][0]["reason"]
     made = service.made()
-    job = submit(service, allow_missing=True)
+    service.forget()
+    assert submit(service, allow_missing=True) == job
     found = wait_until_ended(service, job)
     assert found["status"] == "successful", found
     assert service.made() == made, "what is there was made again"
     with service.client as client:
         result = client.get(f"/jobs/{job}/results").json()
+        assert client.post("/jobs", json={"type": "map", "scene": "scene", "allow_missing": True}).status_code == 200
     holes = {(hole["row"], hole["col"]) for hole in result["holes"]}
     assert len(holes) == found["blocks"]["failed"]
     with rasterio.open(product(service, job)) as image:

@@ -8,6 +8,7 @@ processor is nobody else's. Its lease in the broker tells whether it lives; what
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import secrets
@@ -22,7 +23,7 @@ from pydantic import BaseModel, ConfigDict
 
 from landcover.catalog import load_models, load_scenes
 from landcover.connections import connect
-from landcover.errors import LandcoverError, NotFound, SceneChanged, Unavailable
+from landcover.errors import LandcoverError, NotFound, SceneChanged, Unavailable, from_code
 from landcover.jobs import JobDesk, Taken
 from landcover.keys import MAP_JOBS
 from landcover.local import stop_signals
@@ -107,19 +108,31 @@ def run_job(job: str, *, keep_s: int) -> int:
             if lease.lost:
                 logger.info("map job %s was dismissed, or is another's now", job)
                 clear_dismissed(desk, job, task)
-            else:
-                lease.release("waits for another process")
+                return 0
+            lease.release("waits for another process")
             return EXIT_GIVEN_BACK
         except LandcoverError as error:
-            message = str(error)
+            failure = error
         except Exception:
             logger.exception("map job %s failed unexpectedly", job)
-            message = "The server failed on this job; its log has the reason."
+            failure = LandcoverError("The server failed on this job; its log has the reason.")
         else:
             return 0
-        logger.warning("map job %s failed: %s", job, message)
-        lease.end(lambda: desk.finish(job, holder, "failed", message))
+        logger.warning("map job %s failed: %s", job, failure)
+        lease.end(lambda: _fail(desk, job, holder, failure))
     return 0
+
+
+def read_result(data: bytes | str) -> MapResult:
+    """What `run_job` kept of a job that has ended.
+
+    Raises:
+        LandcoverError: why it failed.
+    """
+    document = json.loads(data)
+    if "error" in document:
+        raise from_code(document["error"], document["detail"])
+    return MapResult.model_validate(document)
 
 
 def clear_dismissed(desk: JobDesk, job: str, task: MapTask) -> None:
@@ -139,6 +152,12 @@ def _succeed(desk: JobDesk, job: str, holder: str, result: MapResult, record: Pr
         ProductRegister(desk.broker).add(record)
     desk.finish(job, holder, "successful", "done")
     logger.info("map job %s is done", job)
+
+
+def _fail(desk: JobDesk, job: str, holder: str, error: LandcoverError) -> None:
+    document = json.dumps({"error": error.code, "detail": str(error)})
+    desk.broker.set(MAP_JOBS.result(job), document, ex=desk.keep_s or None)
+    desk.finish(job, holder, "failed", str(error))
 
 
 def _map(

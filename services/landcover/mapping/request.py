@@ -51,8 +51,12 @@ class MapRequest(BaseModel):
         return self
 
     def job_id(self, version: str) -> str:
-        """The same for whoever asks the same of the same image."""
-        document = json.dumps([GRID_VERSION, version, self.model_dump(mode="json")], sort_keys=True)
+        """The same for whoever asks the same of the same image.
+
+        Also with and without leave for holes: who gives it after a job has failed goes on with what that has finished.
+        """
+        asked = self.model_dump(mode="json", exclude={"allow_missing"})
+        document = json.dumps([GRID_VERSION, version, asked], sort_keys=True)
         return hashlib.sha256(document.encode()).hexdigest()[:32]
 
 

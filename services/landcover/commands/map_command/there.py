@@ -101,6 +101,10 @@ def _look(client: ServiceClient, job: str) -> dict[str, Any]:
 
 def _fetch_files(client: ServiceClient, result: dict[str, Any], out: Path, console: Console) -> None:
     files = result["files"]
+    if not all(each["href"].startswith("http") for each in files):  # the service writes them to a store of its own
+        for each in files:
+            console.print(each["href"], soft_wrap=True, markup=False)
+        return
     stem = next(each["name"] for each in files if each["role"] == "classes").removesuffix(".tif")
     names = {each["name"]: out.stem + each["name"].removeprefix(stem) for each in files}
     bar = Progress(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), console=console)
