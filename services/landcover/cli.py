@@ -14,7 +14,7 @@ from pydantic_settings import SettingsError
 
 from landcover import __version__
 from landcover.commands import annotations as annotations_command
-from landcover.commands import bench, map_command, models, up
+from landcover.commands import bench, map_command, models, plan, up
 from landcover.errors import LandcoverError
 from landcover.logs import configure_logging
 
@@ -22,6 +22,7 @@ _EXTRAS = {"landcover_api": "api", "landcover_worker": "worker", "landcover_expo
 _EXTRAS_OF_COMMANDS = {
     "annotations": "api",
     "map": "api,worker,local",
+    "plan": "api",
     "bench": "api,worker,local",
     "up": "local",
     "train": "export",
@@ -67,6 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     up.add_parser(subparsers)
     map_command.add_parser(subparsers)
+    plan.add_parser(subparsers)
     models.add_parser(subparsers)
     annotations_command.add_parser(subparsers)
     bench.add_parser(subparsers)

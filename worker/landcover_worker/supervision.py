@@ -100,7 +100,8 @@ class BlocksInHand:
                 self._end(EXIT_HUNG)
             for block in held:
                 try:
-                    if not self._desk.renew(block.key) and block in self._held:  # else it was finished just now
+                    # A block that is being stored has given its lease up, or will in a moment.
+                    if not self._desk.renew(block.key) and block in self._held and block.stage()[0] != "store":
                         logger.warning("the lease of block %s was lost; it may be made twice", block.key.text)
                 except redis.RedisError as error:
                     logger.warning("leases cannot be renewed: %s", error)
