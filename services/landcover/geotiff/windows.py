@@ -75,7 +75,7 @@ class GeoTiffWindows:
                 self._close(scene, level)
                 slow = scene.source.is_remote and took_too_long(begin, self._settings)
                 raise _reading_error(scene, self._settings, slow=slow) from error
-        pixels, mask = _to_uint8(bands, mask, scene.source.rescale)
+        pixels, mask = to_uint8(bands, mask, scene.source.rescale)
         return mean_of_valid(pixels, mask, k)
 
     def _open(self, scene: Scene, level: int | None) -> Any:
@@ -113,7 +113,7 @@ def _overview_for(scene: Scene, decimation: int) -> tuple[int | None, int]:
     return level, factor
 
 
-def _to_uint8(
+def to_uint8(
     bands: npt.NDArray[Any], mask: npt.NDArray[np.bool_], rescale: tuple[float, float] | None
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
     """Bands `(3, height, width)` of any dtype as uint8 `(height, width, 3)`; NaN counts as no data."""

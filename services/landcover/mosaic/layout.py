@@ -181,9 +181,9 @@ def _box_of_warped(lattice: Affine, crs: str, placement: Placement, name: str) -
         x, y = transformer(placement.crs, crs).transform(x, y)
     except ProjError:
         x = y = np.array([np.inf])
-    cols, rows = apply(~lattice, np.asarray(x), np.asarray(y))
-    if not (np.isfinite(cols).all() and np.isfinite(rows).all()):
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise SceneUnsupported(f"{name} does not lie where the mosaic's CRS is defined; give the mosaic another `crs`.")
+    cols, rows = apply(~lattice, np.asarray(x), np.asarray(y))
     return math.floor(rows.min()), math.ceil(rows.max()), math.floor(cols.min()), math.ceil(cols.max())
 
 

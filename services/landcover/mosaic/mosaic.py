@@ -52,6 +52,13 @@ class MosaicScene(Scene):
         return image_source(self.source, self.locations[number])
 
 
+def as_mosaic(scene: Scene) -> MosaicScene:
+    """`scene`, which is a mosaic's: what reads mosaics is given no other."""
+    if not isinstance(scene, MosaicScene):
+        raise TypeError(f"scene {scene.id} is no mosaic")
+    return scene
+
+
 def image_source(mosaic: SceneSource, location: str) -> SceneSource:
     """One image of `mosaic` as a catalogue would name it."""
     return SceneSource(id=mosaic.id, location=location, bands=mosaic.bands, rescale=mosaic.rescale)

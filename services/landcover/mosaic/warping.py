@@ -24,24 +24,30 @@ class WarpedWindows(GeoTiffWindows):
     """
 
     def _open_file(self, scene: Scene, level: int | None) -> Any:
-        image = super()._open_file(scene, level)
-        masked = image.colorinterp[-1] == ColorInterp.alpha or image.nodata is not None
-        try:
-            return WarpedVRT(
-                image,
-                crs=scene.crs,
-                transform=scene.transform,
-                width=scene.width_px,
-                height=scene.height_px,
-                resampling=Resampling.bilinear,
-                add_alpha=not masked,
-                tolerance=_TOLERANCE_PX,
-            )
-        except RasterioError as error:
-            image.close()
-            raise SceneUnsupported(
-                f"{public_location(scene.source)} cannot be warped onto the mosaic's grid: {error}."
-            ) from error
+        return warped(super()._open_file(scene, level), scene)
 
     def _file_key(self, scene: Scene, level: int | None) -> tuple[object, ...]:
         return (*super()._file_key(scene, level), scene.crs, scene.transform)
+
+
+def warped(image: Any, scene: Scene) -> Any:
+    """An open image on the grid of `scene`; the image is closed with it.
+
+    Raises:
+        SceneUnsupported: GDAL cannot transform between the two.
+    """
+    masked = image.colorinterp[-1] == ColorInterp.alpha or image.nodata is not None
+    try:
+        return WarpedVRT(
+            image,
+            crs=scene.crs,
+            transform=scene.transform,
+            width=scene.width_px,
+            height=scene.height_px,
+            resampling=Resampling.bilinear,
+            add_alpha=not masked,
+            tolerance=_TOLERANCE_PX,
+        )
+    except RasterioError as error:
+        image.close()
+        raise SceneUnsupported(f"{public_location(scene.source)} cannot be warped onto the mosaic's grid.") from error

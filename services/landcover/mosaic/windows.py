@@ -17,7 +17,7 @@ from landcover.mosaic.entries import Placement
 from landcover.mosaic.gaps import fill_gaps
 from landcover.mosaic.headers import read_header
 from landcover.mosaic.layout import same_place
-from landcover.mosaic.mosaic import MosaicScene
+from landcover.mosaic.mosaic import MosaicScene, as_mosaic
 from landcover.mosaic.stores import shown
 from landcover.mosaic.warping import WarpedWindows
 from landcover.scene import Scene
@@ -48,7 +48,7 @@ class MosaicWindows:
         Raises:
             SceneChanged: one of the images read is no longer the version that the mosaic was made of.
         """
-        mosaic = _mosaic(scene)
+        mosaic = as_mosaic(scene)
         factor = max((each for each in mosaic.overviews if decimation % each == 0), default=1)
         k = decimation // factor
         native_rows = rows[0] * k, min(rows[1] * k, math.ceil(mosaic.height_px / factor))
@@ -148,12 +148,6 @@ class MosaicWindows:
             if len(self._compared) >= _REMEMBERED:
                 self._compared.clear()
             self._compared.add(key)
-
-
-def _mosaic(scene: Scene) -> MosaicScene:
-    if not isinstance(scene, MosaicScene):
-        raise TypeError(f"scene {scene.id} is no mosaic")
-    return scene
 
 
 def _times(span: tuple[int, int], factor: int) -> tuple[int, int]:
