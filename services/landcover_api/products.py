@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -31,6 +32,9 @@ Identity: TypeAlias = tuple[str, str, str, int]
 
 REGISTER_S = 5.0
 """How long the register is believed."""
+
+LOOK_S = 0.5
+"""How long a request waits for it; while the broker is silent, what was known before counts."""
 
 SHUNNED_S = 60.0
 """How long a product that could not be read is left alone."""
@@ -62,7 +66,7 @@ class ProductsInUse:
         self._threads = ThreadPoolExecutor(READING_THREADS, "products")
         self._register: dict[Identity, list[ProductRecord]] = {}
         self._found: Mapping[bytes, bytes] = {}
-        self._looked_at = -REGISTER_S
+        self._looked_at = -math.inf
         self._look: asyncio.Task[None] | None = None
         self._shunned: dict[tuple[str, float], float] = {}
         self._reading: dict[str, asyncio.Task[Fields | None]] = {}
@@ -75,11 +79,10 @@ class ProductsInUse:
 
     async def of(self, cover: LandCover) -> list[ProductRecord]:
         """The products that are good for this land cover, the newest first, as of some seconds ago."""
-        first = self._look is None
         if time.monotonic() - self._looked_at >= REGISTER_S and (self._look is None or self._look.done()):
             self._look = asyncio.create_task(self._look_again(), name="look at the products")
-        if first and self._look is not None:
-            await asyncio.shield(self._look)
+        if self._look is not None and not self._look.done():
+            await asyncio.wait({self._look}, timeout=LOOK_S)
         return self._usable(cover)
 
     async def cover_all(self, cover: LandCover) -> bool:
@@ -189,12 +192,13 @@ class ProductsInUse:
 
     async def _look_again(self) -> None:
         """Read the register; what is known stays known while the broker is away."""
-        self._looked_at = time.monotonic()
         try:
             found: Any = await self._broker.hgetall(PRODUCTS)
         except (RedisError, OSError) as error:
             logger.warning("the register of products cannot be read: %s", error)
             return
+        finally:
+            self._looked_at = time.monotonic()
         if found == self._found:
             return
         register: dict[Identity, list[ProductRecord]] = {}

@@ -4,67 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landcover import block, overview
 from landcover.errors import BlockDamaged
-from landcover.grid import BlockIndex, Grid
-
-MAX_VALUE = 5
-BLOCK_PX = 16
-MAX_LEVEL = 4
-
-
-def grid_of_size(height: int, width: int, block_px: int = BLOCK_PX) -> Grid:
-    return Grid(
-        crs="EPSG:32654", transform=Affine(0.5, 0, 415_000, 0, -0.5, 4_000_000), width_px=width, height_px=height,
-        decimation=1, block_px=block_px, gsd_m=0.5,
-    )  # fmt: skip
-
-
-def blobs(height: int, width: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A map with patches of some pixels, with unknown ones, ties and minorities; and a confidence beside it."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, MAX_VALUE + 1, (height // 24 + 1, width // 24 + 1))
-    classes = np.kron(coarse, np.ones((24, 24), int))[:height, :width].astype(np.uint8)
-    speckle = rng.random(classes.shape) < 0.4
-    classes[speckle] = rng.integers(0, MAX_VALUE + 1, speckle.sum())
-    confidence = rng.integers(0, 256, classes.shape, dtype=np.uint8)
-    confidence[classes == 0] = 0
-    return classes, confidence
-
-
-def padded(layer: np.ndarray, side: int) -> np.ndarray:
-    out = np.zeros((side, side), np.uint8)
-    out[: layer.shape[0], : layer.shape[1]] = layer
-    return out
-
-
-def blocks_of(grid: Grid, classes: np.ndarray, confidence: np.ndarray) -> dict[BlockIndex, dict[str, bytes]]:
-    """Every block of a map, as a worker stores it."""
-    side = grid.block_px
-    found = {}
-    for index in grid.blocks():
-        window = np.s_[index.row * side : (index.row + 1) * side, index.col * side : (index.col + 1) * side]
-        found[index] = block.encode(padded(classes[window], side), padded(confidence[window], side), MAX_VALUE)
-    return found
-
-
-def overviews_of(
-    grid: Grid, blocks: dict[BlockIndex, dict[str, bytes]], scale: int
-) -> dict[BlockIndex, dict[str, bytes]]:
-    """Every overview at a scale, each from those below it."""
-    below = blocks if scale == 1 else overviews_of(grid, blocks, scale - 1)
-    names = overview.parts_needed(grid.max_level)
-    return {
-        index: overview.combine(
-            {child: [below[child][name] for name in names] for child in overview.children(grid, scale, index)},
-            index, scale, grid.block_px, MAX_VALUE,
-        )
-        for index in overview.coarser(grid, scale).blocks()
-    }  # fmt: skip
+from landcover.grid import BlockIndex
+from overview_parts import BLOCK_PX, MAX_LEVEL, MAX_VALUE, blobs, blocks_of, grid_of_size, overviews_of, padded
 
 
 @pytest.mark.parametrize(

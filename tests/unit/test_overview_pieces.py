@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_overview import MAX_VALUE, blobs, blocks_of, grid_of_size, overviews_of
 
 from landcover import block, overview
 from landcover.grid import BlockIndex
 from landcover_api.pieces import Pieces, block_fields, block_parts
 from landcover_api.sampling import Extent, sample
+from overview_parts import MAX_VALUE, blobs, blocks_of, grid_of_size, overviews_of
 
 
 @pytest.fixture(scope="module")

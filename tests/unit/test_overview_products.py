@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from affine import Affine
-from test_overview import MAX_VALUE, blobs, blocks_of, grid_of_size, overviews_of, padded
 
 from landcover import block, overview
 from landcover.errors import ProductUnreadable
@@ -21,32 +19,8 @@ from landcover.products.spec import Confidence, Outputs
 from landcover.products.spool import Spool
 from landcover.products.write import write_products
 from landcover.settings import ReadSettings
+from overview_parts import MAX_VALUE, blobs, blocks_of, grid_of_size, overviews_of, padded, write_pyramid
 from product_parts import drawn_map, fill_spool, spec_of
-
-
-def write_pyramid(path: Path, grid: Grid, layers: list[tuple[str, np.ndarray]], *, row: int = 0, col: int = 0) -> Path:
-    """A TIFF of a window of a grid with every overview down to a pixel, each as the service defines it."""
-    height, width = layers[0][1].shape
-    side = 1 << max(height - 1, width - 1, 1).bit_length()
-    pyramids = [
-        block.majority_pyramid(padded(data, side), MAX_VALUE)
-        if kind == "class"
-        else block.mean_pyramid(padded(data, side))
-        for kind, data in layers
-    ]
-    factors = [1 << level for level in range(1, side.bit_length()) if min(height, width) >= 1 << (level - 1)]
-    with rasterio.open(
-        path, "w", driver="GTiff", dtype="uint8", count=len(layers), width=width, height=height, crs=grid.crs,
-        transform=grid.transform @ Affine.translation(col, row), tiled=True, blockxsize=64, blockysize=64,
-        compress="deflate",
-    ) as image:  # fmt: skip
-        image.write(np.stack([data for _, data in layers]))
-    with rasterio.open(path, "r+") as image:
-        image.build_overviews(factors, rasterio.enums.Resampling.nearest)
-    for level in range(1, len(factors) + 1):
-        with rasterio.open(path, "r+", OVERVIEW_LEVEL=level - 1) as image:
-            image.write(np.stack([each[level][: image.height, : image.width] for each in pyramids]))
-    return path
 
 
 def record_of(grid: Grid, classes: Path, confidence: Path, **changes: Any) -> ProductRecord:
