@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import rasterio
 from affine import Affine
 
 from landcover import block
 from landcover.classes import OPENEARTHMAP
 from landcover.contract import Contract, GsdRange, ModelFile
+from landcover.geodesy import ground_sample_distance_m
 from landcover.grid import BlockIndex, Grid
 from landcover.products.area import ProductArea, whole_grid
 from landcover.products.spec import ProductSpec
@@ -21,24 +23,29 @@ DIGEST = "sha256:" + "ab" * 32
 
 
 def spec_of(
-    height: int, width: int, *, block_px: int = 512, area: ProductArea | None = None, transform: Affine = HALF_METRE
+    height: int,
+    width: int,
+    *,
+    block_px: int = 512,
+    area: ProductArea | None = None,
+    transform: Affine = HALF_METRE,
+    crs: str = UTM54,
 ) -> ProductSpec:
     """A product of a scene of so many pixels, all of it unless `area` says otherwise."""
-    import rasterio
-
-    crs = rasterio.CRS.from_user_input(UTM54).to_wkt()
+    wkt = rasterio.CRS.from_user_input(crs).to_wkt()
+    gsd_m = ground_sample_distance_m(wkt, transform, width, height)
     scene = Scene(
         source=SceneSource(id="field", location="field.tif", attribution="Someone"),
         version="0123456789abcdef",
-        crs=crs,
-        crs_name=UTM54,
+        crs=wkt,
+        crs_name=crs,
         transform=transform,
         width_px=width,
         height_px=height,
         bands=(1, 2, 3),
         dtype="uint8",
         overviews=(),
-        gsd_m=0.5,
+        gsd_m=gsd_m,
         bounds_wgs84=(140.0, 36.0, 140.1, 36.1),
     )
     contract = Contract(
@@ -50,13 +57,13 @@ def spec_of(
         halo_px=32,
     )
     grid = Grid(
-        crs=crs,
+        crs=wkt,
         transform=transform,
         width_px=width,
         height_px=height,
         decimation=1,
         block_px=block_px,
-        gsd_m=0.5,
+        gsd_m=gsd_m,
     )
     model = ModelFile(path=Path("pixels.onnx"), digest=DIGEST, contract=contract)
     return ProductSpec(scene=scene, model=model, grid=grid, area=area or whole_grid(grid))

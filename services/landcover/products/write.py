@@ -116,6 +116,10 @@ def _write(
     made: list[tuple[Role, Path, str]] = [("names", names, "application/xml"), ("classes", classes, COG)]
     if outputs.confidence == "file":
         made.append(("confidence", confidence, COG))
+    if outputs.vectors != "none":
+        made.append(_write_vectors(spec, classes, confidence, outputs, stage("tracing polygons")))
+    if outputs.pmtiles:
+        made.append(_write_pmtiles(spec, classes, stage("drawing tiles")))
     files = [delivery.describe(*each) for each in made]
     item = folder / f"{delivery.stem}.json"
     item.write_bytes(
@@ -128,3 +132,26 @@ def _write(
     for _, path, media_type in made:
         delivery.put(path, media_type, stage(f"putting {path.name} in place"))
     return files
+
+
+def _write_vectors(
+    spec: ProductSpec, classes: Path, confidence: Path, outputs: Outputs, on_progress: Callable[[float], None]
+) -> tuple[Role, Path, str]:
+    from landcover.products import vectors
+
+    layers = {
+        "none": vectors.Layers(classes=classes, confidence=None),
+        "file": vectors.Layers(classes=classes, confidence=confidence),
+        "band": vectors.Layers(classes=classes, confidence=classes, confidence_band=2),
+    }
+    path = classes.with_suffix(vectors.SUFFIXES[outputs.vectors])
+    vectors.write_vectors(path, layers[outputs.confidence], spec.model.contract.classes, on_progress)
+    return "vectors", path, vectors.MEDIA_TYPES[outputs.vectors]
+
+
+def _write_pmtiles(spec: ProductSpec, classes: Path, on_progress: Callable[[float], None]) -> tuple[Role, Path, str]:
+    from landcover.products import pmtiles
+
+    path = classes.with_suffix(".pmtiles")
+    pmtiles.write_pmtiles(path, classes, spec, on_progress)
+    return "pmtiles", path, pmtiles.MEDIA_TYPE
