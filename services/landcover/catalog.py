@@ -7,6 +7,11 @@ scenes:
   - location: ortho16.tif          # beside the catalogue; id from its name
     bands: [4, 3, 2]               # red, green, blue, counted from 1
     rescale: [0, 3000]             # values that become 0 and 255
+  - id: tokyo
+    location: https://example.org/{z}/{x}/{y}.jpg    # an XYZ service: `landcover.xyz.options` has all words
+    xyz: {zoom: 18, bounds: [139.7, 35.6, 139.8, 35.7]}
+
+docs/scenes.md explains them all.
 """
 
 from __future__ import annotations
@@ -26,7 +31,7 @@ from pydantic import ValidationError
 from landcover.contract import ModelFile, read_model
 from landcover.errors import InvalidConfiguration, LandcoverError, ModelNotFound, SceneNotFound
 from landcover.kinds import KINDS, kind_of
-from landcover.mosaic.kind import catalogue_entry
+from landcover.mosaic.kind import catalogue_entry, is_mosaic, settled_mosaic
 from landcover.scene import REMOTE_SCHEMES, Scene, SceneSource, current_version, describe, public_location, scene_id
 from landcover.settings import CatalogSettings, ReadSettings
 
@@ -211,12 +216,16 @@ def expand_scenes(location: str) -> Iterator[SceneSource]:
         yield SceneSource(id=scene_id(path.name), location=str(path.resolve()))
 
 
+def is_path(location: str) -> bool:
+    """Whether `location` can only be a path: it is no URL and no word such as `gsi:seamlessphoto`."""
+    return "://" not in location and _entry_by_kind(location, Path()) is None
+
+
 def settled(location: str) -> str:
     """`location` as a process in another folder needs it: paths made absolute, all else as it is."""
-    by_kind = _entry_by_kind(location, Path())
-    if "://" in location or (by_kind is not None and not Path(location).expanduser().exists()):
-        return location
-    return str(Path(location).expanduser().resolve())
+    if is_path(location):
+        return str(Path(location).expanduser().resolve())
+    return settled_mosaic(location) if is_mosaic(location) else location
 
 
 def _for_operator(source: SceneSource) -> str:

@@ -116,12 +116,12 @@ class ExtractReader(BaseReader):
         max_size: int | None = DEFAULT_SIDE_PX,
         height: int | None = None,
         width: int | None = None,
+        dst_crs: CRS | None = None,
         **options: Any,
     ) -> ImageData:
         """The whole, small."""
-        return self.part(
-            self.bounds, bounds_crs=self.crs, dst_crs=self.crs, max_size=max_size, height=height, width=width, **options
-        )
+        size = {"max_size": max_size, "height": height, "width": width}
+        return self.part(self.bounds, bounds_crs=self.crs, dst_crs=dst_crs or self.crs, **size, **options)
 
     def point(self, lon: float, lat: float, coord_crs: CRS = WGS84_CRS, **options: Any) -> PointData:
         """The values at a point."""

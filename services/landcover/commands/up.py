@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from landcover import local
-from landcover.catalog import SceneCatalog, expand_scenes, load_models
+from landcover.catalog import SceneCatalog, expand_scenes, load_models, settled
 from landcover.errors import InvalidConfiguration, LandcoverError
 from landcover.scene import SceneSource, current_version, describe
 from landcover.settings import CatalogSettings, ReadSettings
@@ -33,7 +33,9 @@ def add_parser(subparsers: Any) -> None:
         description="Run everything on this machine: an embedded broker and cache, workers, the API and its map page.\n"
         "Ctrl-C stops it all. Without --scenes a drawn demonstration is served.",
         epilog="examples:\n  landcover up\n  landcover up --scenes ortho.tif https://example.org/cog.tif\n"
-        "  landcover up --scenes images/ --models mine.onnx --port 9000",
+        "  landcover up --scenes images/ --models mine.onnx --port 9000\n"
+        "  landcover up --scenes 'gsi:seamlessphoto#bbox=139.70,35.60,139.80,35.70'\n"
+        "  landcover up --scenes 'https://example.org/{z}/{x}/{y}.jpg#zoom=18&bbox=8.50,47.35,8.60,47.40'",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -42,7 +44,7 @@ def add_parser(subparsers: Any) -> None:
         action="extend",
         default=[],
         metavar="PATH",
-        help="GeoTIFFs, folders, URLs or YAML catalogues",
+        help="GeoTIFFs, folders, URLs, XYZ services or YAML catalogues",
     )
     parser.add_argument(
         "--models", nargs="+", action="extend", default=[], metavar="PATH", help="ONNX files or folders of them"
@@ -144,7 +146,7 @@ def _usable_scenes(locations: tuple[str, ...], console: Console) -> tuple[str, .
             if in_folder:
                 usable.append(source.location)
         if not in_folder:
-            usable.append(location if "://" in location else str(Path(location).expanduser().resolve()))
+            usable.append(settled(location))
     SceneCatalog(sources, read)  # refuses two of one name
     if locations and not usable:
         raise InvalidConfiguration(f"No image in {shlex.join(locations)} can be served.")

@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from landcover import local
-from landcover.catalog import demo_model_path, expand_scenes, load_models
+from landcover.catalog import demo_model_path, expand_scenes, is_path, load_models, settled
 from landcover.contract import read_model
 from landcover.errors import InvalidRequest, NotFound
-from landcover.scene import REMOTE_SCHEMES, SceneSource, current_version, describe
+from landcover.scene import SceneSource, current_version, describe
 from landcover.service_client import DEFAULT_URL, ServiceClient, scene_path
 from landcover.settings import CatalogSettings, ReadSettings
 
@@ -60,11 +59,7 @@ def find_scene(arguments: argparse.Namespace, console: Console) -> Iterator[Foun
 
 def is_image(name: str) -> bool:
     """Whether a scene is named by its file or URL, not by its id."""
-    return _is_remote(name) or Path(name).suffix.lower() in _IMAGE_SUFFIXES or Path(name).expanduser().is_file()
-
-
-def _is_remote(name: str) -> bool:
-    return urlsplit(name).scheme in REMOTE_SCHEMES
+    return not is_path(name) or Path(name).suffix.lower() in _IMAGE_SUFFIXES or Path(name).expanduser().is_file()
 
 
 def _check_scene(client: ServiceClient, scene: str) -> None:
@@ -119,9 +114,7 @@ def _start(
     env = {
         "LANDCOVER_BROKER_URL": local.start_broker(service, folder),
         "LANDCOVER_CACHE_URL": local.start_cache(service, folder),
-        "LANDCOVER_SCENES": json.dumps(
-            [each if _is_remote(each) else str(Path(each).expanduser().resolve()) for each in locations]
-        ),
+        "LANDCOVER_SCENES": json.dumps([settled(each) for each in locations]),
         "LANDCOVER_MODELS": json.dumps(catalog.models),
         "LANDCOVER_DEFAULT_MODEL": str(catalog.default_model),
         "LANDCOVER_DATABASE_URL": f"sqlite:///{state.resolve() / DATABASE_FILE}",
