@@ -106,7 +106,7 @@ export function addresses(view) {
  * TileJSON of a view, its tiles asked for on this origin and with `options` in their query.
  * @param {View} view
  * @param {Record<string, string>} options
- * @param {AbortSignal} signal
+ * @param {AbortSignal} [signal]
  * @returns {Promise<TileJson>}
  */
 export async function fetchLandcover(view, options, signal) {
@@ -174,8 +174,11 @@ export const fetchReview = (scene, model, signal) =>
  * @typedef {{total_area_m2: number, mapped_area_m2: number, coverage: number, classes: ClassFigures[],
  *   notes?: string[]}} Statistics
  * @typedef {{id?: string | number, geometry: any, properties: {statistics: Statistics} & Record<string, any>}} MeasuredFeature
- * @typedef {{id: string, status: "accepted" | "running" | "successful" | "failed" | "dismissed", progress: number,
- *   message: string, eta_s: number | null}} Job
+ * @typedef {{id: string, type: "map" | "statistics", title: string,
+ *   status: "accepted" | "running" | "successful" | "failed" | "dismissed", progress: number, message: string,
+ *   eta_s: number | null, blocks: {total: number, done: number, failed: number},
+ *   failures: {row: number, col: number, reason: string}[]}} Job
+ * `failures`: the first of the blocks that cannot be had
  */
 
 /**
@@ -201,6 +204,42 @@ export const fetchJob = (id, signal) => askJson(`${BASE}jobs/${id}`, signal);
 /** What came out of a job; its error is a Problem. @param {string} id @param {AbortSignal} signal @param {string} [accept] */
 export const fetchJobResult = async (id, signal, accept = "application/geo+json") =>
   (await ask(`${BASE}jobs/${id}/results`, signal, { headers: { Accept: accept } })).text();
+
+/** Jobs that wait, run, or ended lately; the newest first. @param {AbortSignal} signal @returns {Promise<Job[]>} */
+export const fetchJobs = async (signal) => (await askJson(`${BASE}jobs?limit=1000`, signal)).jobs;
+
+/**
+ * What is asked of a map job.
+ * @typedef {{type: "map", scene: string, model: string, bbox?: [number, number, number, number],
+ *   confidence: "file", vectors: "none" | "flatgeobuf" | "geoparquet", pmtiles: boolean,
+ *   allow_missing: boolean}} MapRequest
+ * `bbox`: west, south, east, north; across the antimeridian west is the greater. Without it: the whole scene
+ */
+
+/** Have a map made; who asks the same again gets the same job. @param {MapRequest} request @returns {Promise<Job>} */
+export async function submitMap(request) {
+  const headers = { "Content-Type": "application/json" };
+  return (await ask(`${BASE}jobs`, undefined, { method: "POST", body: JSON.stringify(request), headers })).json();
+}
+
+/**
+ * @typedef {{name: string, href: string, role: string, size_bytes: number}} ProductFile
+ * @typedef {{files: ProductFile[], holes: {row: number, col: number, reason: string}[]}} Product
+ */
+
+/**
+ * What a map job made. Files that the server gives out have the address that this page knows it by.
+ * @param {string} id
+ * @param {AbortSignal} signal
+ * @returns {Promise<Product>}
+ */
+export async function fetchProduct(id, signal) {
+  const product = await askJson(`${BASE}jobs/${id}/results`, signal);
+  for (const file of product.files) {
+    if (/^https?:/.test(file.href)) file.href = `${BASE}jobs/${id}/results/${encodeURIComponent(file.name)}`;
+  }
+  return product;
+}
 
 /** @param {string} id */
 export const dismissJob = (id) => ask(`${BASE}jobs/${id}`, undefined, { method: "DELETE" });

@@ -2,6 +2,7 @@
 
 import { dismissJob, fetchJob, fetchJobResult, fetchStatistics } from "./api.js";
 import { areaText, classEntry, coverageText, titleOf, withText } from "./figures.js";
+import { described, isOpen, pause } from "./jobs.js";
 import { boundsOf, closed } from "./polygons.js";
 import { Sketch } from "./sketch.js";
 
@@ -152,7 +153,7 @@ export class Area {
     this.#job = job.id;
     element("area-wait").hidden = false;
     let status = job;
-    while (status.status === "accepted" || status.status === "running") {
+    while (isOpen(status)) {
       element("area-progress").value = status.progress;
       this.#say(`Mapping what is missing: ${described(status)}`);
       await pause(1000, signal);
@@ -265,19 +266,6 @@ function parsed(body, name) {
     throw new Error(`${name ?? "This"} is no GeoJSON; open a .geojson file with polygons in longitude and latitude.`);
   }
 }
-
-/** @param {import("./api.js").Job} job */
-function described({ message, eta_s }) {
-  if (eta_s === null) return message;
-  return `${message}, about ${eta_s < 90 ? `${Math.ceil(eta_s)} s` : `${Math.round(eta_s / 60)} min`} to go`;
-}
-
-/** @param {number} ms @param {AbortSignal} signal */
-const pause = (ms, signal) =>
-  new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, ms);
-    signal.addEventListener("abort", () => (clearTimeout(timer), reject(signal.reason)), { once: true });
-  });
 
 /** @param {string} content @param {string} type @param {string} name */
 function save(content, type, name) {

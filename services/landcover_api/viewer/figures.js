@@ -25,6 +25,14 @@ export function areaText(m2) {
   return `${fixed(m2 / size, decimalsFor(m2 / size, 3))} ${unit}`;
 }
 
+/** @param {number} bytes */
+export function sizeText(bytes) {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  const step = bytes > 0 ? Math.min(units.length - 1, Math.floor(Math.log10(bytes) / 3)) : 0;
+  const value = bytes / 1000 ** step;
+  return `${fixed(value, step ? decimalsFor(value, 2) : 0)} ${units[step]}`;
+}
+
 /** @param {number} share */
 export function shareText(share) {
   const percent = 100 * share;

@@ -37,10 +37,12 @@ export class TileLoader extends EventTarget {
   /**
    * @param {number} slots requests at once. A browser opens six connections to a host (HTTP/1.1); an unfinished
    *   tile holds one while the server waits, so a layer that waits must leave some for the others.
+   * @param {RequestCache} cache `no-cache` to ask the server whether what the browser keeps is still so
    */
-  constructor(slots) {
+  constructor(slots, cache = "default") {
     super();
     this.#free = slots;
+    this.cache = cache;
     this.scheme = `tiles-${++schemes}`;
     addProtocol(this.scheme, (request, abort) => this.#load(request.url, abort.signal));
   }
@@ -79,7 +81,7 @@ export class TileLoader extends EventTarget {
     try {
       await this.#slot(signal);
       try {
-        const response = await ask(url, signal);
+        const response = await ask(url, signal, { cache: this.cache });
         const data = await response.arrayBuffer();
         return this.#arrived(record, response, data);
       } finally {

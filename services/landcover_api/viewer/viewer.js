@@ -10,125 +10,26 @@ import {
 } from "./vendor/maplibre-gl/maplibre-gl.mjs";
 import { Area } from "./area.js";
 import { addresses, fetchImagery, fetchLandcover, fetchModels, fetchScenes } from "./api.js";
+import { TileLayer } from "./layer.js";
 import { Busy, showProblem } from "./notices.js";
 import { Panel } from "./panel.js";
+import { Product } from "./product.js";
 import { Readout } from "./readout.js";
 import { Review } from "./review.js";
 import { formatHash, parseHash, rounded } from "./state.js";
-import { TileLoader } from "./tiles.js";
 
 /** Small tiles: each needs few blocks, so a cold map fills in piece by piece. */
 const LANDCOVER_TILE_PX = 256;
 const IMAGERY_TILE_PX = 512;
 /** How long the server may hold an unfinished tile. Short, since a tile is drawn with what is known by then. */
 const WAIT_S = 3;
+const LANDCOVER_OPTIONS = { tilesize: String(LANDCOVER_TILE_PX), wait: String(WAIT_S) };
 /** Of the six connections a browser opens, those for land cover; imagery and the read-out have the rest. */
 const LANDCOVER_SLOTS = 4;
 const SERVER_RETRY_MS = 3000;
+/** After this each process of the server knows of a product that was just made. */
+const KNOWN_AFTER_MS = 6000;
 const MARGIN_PX = 24;
-
-/** A layer of tiles on the map, and what became of asking for it. */
-class TileLayer {
-  /** @type {TileLoader | null} */
-  loader = null;
-  /** @type {string | null} */
-  problem = null;
-  #abort = new AbortController();
-  #generation = 0;
-
-  /**
-   * @param {MapLibre} map
-   * @param {Promise<unknown>} ready when the map takes sources and layers
-   * @param {object} options
-   * @param {"imagery" | "landcover"} options.id of the source and of the layer
-   * @param {number} options.tileSize
-   * @param {number} options.slots requests at once
-   * @param {string[]} options.below the layers it lies under, as far as they are on the map, lowest first
-   * @param {Record<string, unknown>} options.paint
-   * @param {() => void} options.changed called when tiles or problems change
-   */
-  constructor(map, ready, options) {
-    this.map = map;
-    this.ready = ready;
-    this.options = options;
-    this.source = "";
-  }
-
-  /**
-   * Show other tiles, or none. The source is replaced: MapLibre's `setTiles` leaves requests of the old address
-   * running, and one that waited long would be drawn over the new.
-   * @param {((signal: AbortSignal) => Promise<import("./api.js").TileJson>) | null} fetchTileJson
-   */
-  async replace(fetchTileJson) {
-    this.#abort.abort();
-    const abort = (this.#abort = new AbortController());
-    this.#remove();
-    this.problem = null;
-    try {
-      if (fetchTileJson) {
-        const [tileJson] = await Promise.all([fetchTileJson(abort.signal), this.ready]);
-        abort.signal.throwIfAborted();
-        this.#add(tileJson);
-      }
-    } catch (error) {
-      if (abort.signal.aborted) return;
-      this.problem = error.message;
-    }
-    this.options.changed();
-  }
-
-  /** @param {import("./api.js").TileJson} tileJson */
-  #add(tileJson) {
-    const { id, tileSize, slots, below, paint, changed } = this.options;
-    const before = below.find((layer) => this.map.getLayer(layer));
-    this.loader = new TileLoader(slots);
-    this.loader.addEventListener("progress", changed);
-    this.source = `${id}-${++this.#generation}`;
-    this.tileJson = tileJson;
-    this.map.addSource(this.source, {
-      type: "raster",
-      tiles: tileJson.tiles.map(this.loader.address),
-      tileSize,
-      minzoom: tileJson.minzoom,
-      maxzoom: tileJson.maxzoom,
-      bounds: tileJson.bounds,
-      attribution: tileJson.attribution ?? "",
-    });
-    this.map.addLayer({ id, type: "raster", source: this.source, paint }, before);
-  }
-
-  #remove() {
-    if (!this.loader) return;
-    this.map.removeLayer(this.options.id);
-    this.map.removeSource(this.source);
-    this.loader.close();
-    this.loader = null;
-  }
-
-  /** @param {string} name @param {unknown} value */
-  setPaint(name, value) {
-    this.options.paint[name] = value;
-    if (this.loader) this.map.setPaintProperty(this.options.id, name, value);
-  }
-
-  /** Progress over the tiles in view. @returns {import("./tiles.js").Progress} */
-  progress() {
-    if (!this.loader || !this.tileJson) return { tiles: 0, unfinished: 0, blocks: 0, problem: null };
-    const { minzoom, maxzoom } = this.tileJson;
-    const covering = this.map.coveringTiles({
-      tileSize: this.options.tileSize,
-      minzoom,
-      maxzoom,
-      roundZoom: true,
-    });
-    return this.loader.progress(covering.map(({ canonical: { z, x, y } }) => `${z}/${x}/${y}`));
-  }
-
-  /** The sentence to show, if something is wrong. */
-  get trouble() {
-    return this.problem ?? this.progress().problem?.message ?? null;
-  }
-}
 
 /** @param {import("./api.js").Scene[]} scenes @param {{default: string, models: import("./api.js").Model[]}} catalogue */
 function start(scenes, catalogue) {
@@ -210,6 +111,17 @@ function start(scenes, catalogue) {
   };
   const review = new Review(map, ready, flyTo);
   const area = new Area(map, ready, { flyTo, showPanel: (visible) => panel.makeVisible(visible) });
+  const product = new Product(map, ready, { extent, mapped: showMapped });
+
+  /** What is in view beside the panel: west, south, east, north; null if that is once around the Earth. */
+  function extent() {
+    const { clientWidth: width, clientHeight: height } = map.getContainer();
+    const [lowest, highest] = [map.unproject([panel.cover.left, height]), map.unproject([width, 0])];
+    if (highest.lng - lowest.lng >= 360) return null;
+    const { lng: west, lat: south } = lowest.wrap();
+    const { lng: east, lat: north } = highest.wrap();
+    return /** @type {[number, number, number, number]} */ ([west, south, east, north].map((each) => Number(each.toFixed(6))));
+  }
 
   /** Choose what the address leaves open or names wrongly; a sentence about the latter. */
   function settle() {
@@ -247,11 +159,22 @@ function start(scenes, catalogue) {
     return imagery.replace(shown?.bounds ? (signal) => fetchImagery(shown, options, signal) : null);
   }
 
-  function showLandcover() {
+  /** @param {boolean} [anew] whether what the browser keeps of the tiles may be out of date */
+  function showLandcover(anew) {
     const shown = view();
-    const options = { tilesize: String(LANDCOVER_TILE_PX), wait: String(WAIT_S) };
     const nothing = !shown || !scene()?.bounds || shown.classes?.length === 0;
-    return landcover.replace(nothing ? null : (signal) => fetchLandcover(shown, options, signal));
+    return landcover.replace(nothing ? null : (signal) => fetchLandcover(shown, LANDCOVER_OPTIONS, signal), anew);
+  }
+
+  /** Show what a job has mapped: at once, and at further zooms as soon as the server has tiles there. */
+  async function showMapped() {
+    await showLandcover(true);
+    const { tileJson } = landcover;
+    await new Promise((resolve) => setTimeout(resolve, KNOWN_AFTER_MS));
+    const shown = view();
+    if (!landcover.loader || landcover.tileJson !== tileJson || !tileJson || !shown) return; // something else is shown
+    const known = await fetchLandcover(shown, LANDCOVER_OPTIONS).catch(() => tileJson); // tiles will tell what is wrong
+    if (known.minzoom !== tileJson.minzoom) showLandcover(true);
   }
 
   /** Bring the whole scene into view, though not further out than its tiles go. @param {boolean} animate */
@@ -277,6 +200,7 @@ function start(scenes, catalogue) {
     const subject = shown && scene()?.bounds ? { scene: shown.scene, model: shown.model } : null;
     review.show(subject);
     area.show(subject);
+    product.show(subject && { ...subject, alone: catalogue.models.length === 1 });
     document.title = state.scene ? `${scene()?.title ?? state.scene} · Land cover` : "Land cover";
   }
 
