@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from celery import Celery
 from kombu import Producer, Queue
-from kombu.exceptions import BatchPublishError, OperationalError
+from kombu.exceptions import BatchPublishError, OperationalError  # type: ignore[attr-defined]  # not in celery-types yet
 from kombu.pools import producers
 from pydantic import BaseModel, ConfigDict, Field
 

@@ -13,12 +13,13 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from redis.exceptions import RedisError
 
 from landcover.errors import LandcoverError, NotFound
-from landcover.jobs import JobDesk, JobRecord
+from landcover.jobs import JobRecord
 from landcover.mapping.job import MapResult
 from landcover_api.answers import geojson_or_csv, wanted_type
 from landcover_api.bodies import read_body
 from landcover_api.changing import find_against
 from landcover_api.cover import LandCover
+from landcover_api.job_looks import desks, find_job
 from landcover_api.job_request import JobRequest, read_job_request
 from landcover_api.job_status import JobList, JobStatus, JobType, Link, job_status
 from landcover_api.landcover import with_current_image
@@ -84,12 +85,12 @@ def _offer_submission(router: APIRouter) -> None:
 
     @router.delete("/{job}", summary="End a job that nobody wants any more.")
     async def dismiss_job(request: Request, state: State, job: JobId) -> JobStatus:
-        kind, _ = await _find(state, job)
+        kind, _ = await find_job(state, job)
         if kind == "map":
             await state.map_jobs.dismiss(job)
         else:
             await asyncio.to_thread(state.jobs.desk.dismiss, job)
-        return job_status(request, *(await _find(state, job)))
+        return job_status(request, *(await find_job(state, job)))
 
 
 def _offer_looks(router: APIRouter) -> None:
@@ -97,7 +98,7 @@ def _offer_looks(router: APIRouter) -> None:
     async def list_jobs(request: Request, state: State, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> JobList:
         found = [
             (kind, record)
-            for kind, desk in _desks(state).items()
+            for kind, desk in desks(state).items()
             for record in await asyncio.to_thread(desk.newest, limit)
         ]
         found.sort(key=lambda each: -each[1].created_at)
@@ -108,7 +109,7 @@ def _offer_looks(router: APIRouter) -> None:
 
     @router.get("/{job}", summary="How far a job is.")
     async def show_job(request: Request, state: State, job: JobId, response: Response) -> JobStatus:
-        kind, record = await _find(state, job)
+        kind, record = await find_job(state, job)
         response.headers["Cache-Control"] = "no-store"
         if not record.ended:
             response.headers["Retry-After"] = str(POLL_AFTER_S)
@@ -133,7 +134,7 @@ def _offer_looks(router: APIRouter) -> None:
                 return
             await asyncio.sleep(EVENTS_EVERY_S)
             try:
-                kind, record = await _find(state, job)
+                kind, record = await state.looks.find(state, job)
             except RedisError:
                 continue  # the job outlasts the broker; so does who follows it
             except NotFound:
@@ -148,7 +149,7 @@ def _offer_results(router: APIRouter) -> None:
         responses={200: {"content": {"application/json": {}, "application/geo+json": {}, "text/csv": {}}}},
     )
     async def job_results(request: Request, state: State, job: JobId) -> Response:
-        kind, record = await _find(state, job)
+        kind, record = await find_job(state, job)
         _refuse_unfinished(record)
         if kind == "map":
             return JSONResponse(_product(request, job, await state.map_jobs.result(job)), headers=_FRESH)
@@ -165,7 +166,7 @@ def _offer_results(router: APIRouter) -> None:
         response_class=FileResponse,
     )
     async def job_file(state: State, job: JobId, name: str) -> FileResponse:
-        kind, record = await _find(state, job)
+        kind, record = await find_job(state, job)
         _refuse_unfinished(record)
         files = (await state.map_jobs.result(job)).files if kind == "map" else ()
         for each in files:
@@ -181,34 +182,16 @@ _FRESH = {"Cache-Control": "no-store"}
 
 async def accepted(request: Request, state: ApiState, job: str, *, status_code: int = 202) -> Response:
     """The job that does what was asked, and where to follow it."""
-    status = job_status(request, *(await _find(state, job)))
+    status = job_status(request, *(await find_job(state, job)))
     headers = {"Location": status.links[0].href, **_FRESH}
     if status.status in ("accepted", "running"):
         headers["Retry-After"] = str(POLL_AFTER_S)
     return JSONResponse(status.model_dump(mode="json"), status_code, headers)
 
 
-def _desks(state: ApiState) -> dict[JobType, JobDesk]:
-    return {"map": state.map_jobs.desk, "statistics": state.jobs.desk}
-
-
-async def _find(state: ApiState, job: str) -> tuple[JobType, JobRecord]:
-    """A job of whatever kind.
-
-    Raises:
-        NotFound: there is none.
-    """
-    for kind, desk in _desks(state).items():
-        try:
-            return kind, await asyncio.to_thread(desk.get, job)
-        except NotFound:
-            continue
-    raise NotFound(f"There is no job {job}; GET /jobs lists them.")
-
-
 async def _known(state: State, job: JobId) -> tuple[JobType, JobRecord]:
     """The job of the address, found before an answer begins: what is streamed has no other status than 200."""
-    return await _find(state, job)
+    return await find_job(state, job)
 
 
 def _event_of(record: JobRecord) -> str:

@@ -20,6 +20,7 @@ from landcover.scene import Scene
 from landcover.settings import ReadSettings
 from landcover_api.blocks import BlockService
 from landcover_api.cover import LandCover, land_cover
+from landcover_api.job_looks import JobLooks
 from landcover_api.overviews import OverviewService
 from landcover_api.products import ProductsInUse
 from landcover_api.settings import ApiSettings
@@ -65,6 +66,7 @@ class ApiState:
     annotations: AnnotationStore
     jobs: StatisticsJobs
     map_jobs: MapJobs
+    looks: JobLooks = field(default_factory=JobLooks)
     drawing: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(DRAWING_THREADS, "drawing"))
     headers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(HEADER_THREADS, "headers"))
     annotating: ThreadPoolExecutor = field(
