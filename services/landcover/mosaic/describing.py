@@ -59,10 +59,7 @@ def version(source: SceneSource, settings: ReadSettings) -> str:
         SceneUnreadable, SceneTooSlow: its list, or one of its images, is not there.
         SceneUnsupported: its list is none.
     """
-    known = _listings.get(source)
-    if known is None or time.monotonic() > known.good_until:
-        known = _look(source, settings)
-    return known.version
+    return _listing(source, settings).version
 
 
 def describe(source: SceneSource, version: str, settings: ReadSettings) -> MosaicScene:
@@ -73,8 +70,8 @@ def describe(source: SceneSource, version: str, settings: ReadSettings) -> Mosai
         SceneUnreadable, SceneTooSlow: one of the images cannot be opened; the message names it.
         SceneUnsupported: one cannot be used, or not together with the others.
     """
-    known = _listings.get(source)
-    if known is None or known.version != version:
+    known = _listing(source, settings)
+    if known.version != version:
         known = _look(source, settings)
     if known.version != version:
         raise SceneChanged(f"Mosaic '{source.id}' has changed; ask again for its new version.")
@@ -119,6 +116,11 @@ def describe(source: SceneSource, version: str, settings: ReadSettings) -> Mosai
 def forget(source: SceneSource) -> None:
     """Look at the images anew when the mosaic's version is next asked for: one was found replaced."""
     _listings.pop(source, None)
+
+
+def _listing(source: SceneSource, settings: ReadSettings) -> _Listing:
+    known = _listings.get(source)
+    return known if known is not None and time.monotonic() <= known.good_until else _look(source, settings)
 
 
 def _look(source: SceneSource, settings: ReadSettings) -> _Listing:

@@ -9,12 +9,22 @@ from typing import Any
 from landcover.errors import InvalidConfiguration
 from landcover.mosaic.describing import describe, version
 from landcover.mosaic.listing import LIST_MARK
-from landcover.mosaic.stores import is_remote
+from landcover.mosaic.stores import has_wildcard, is_remote
 from landcover.mosaic.windows import MosaicWindows
 from landcover.scene import SceneSource, scene_id
 from landcover.settings import ReadSettings
 
-__all__ = ["catalogue_entry", "describe", "entry_for", "recognises", "version", "version_is_instant", "windows"]
+__all__ = [
+    "catalogue_entry",
+    "describe",
+    "entry_for",
+    "is_mosaic",
+    "recognises",
+    "settled_mosaic",
+    "version",
+    "version_is_instant",
+    "windows",
+]
 
 PREFIX = "mosaic:"
 """Before a location that is one scene, not many: `--scenes mosaic:tiles/`."""
@@ -25,14 +35,24 @@ def recognises(source: SceneSource) -> bool:
     return source.mosaic is not None
 
 
+def is_mosaic(location: str) -> bool:
+    """Whether a word after `--scenes` names a mosaic."""
+    return location.startswith(PREFIX)
+
+
+def settled_mosaic(location: str) -> str:
+    """The same word as a process in another folder needs it."""
+    return f"{PREFIX}{_settled(location.removeprefix(PREFIX), Path())}"
+
+
 def entry_for(location: str, *, folder: Path) -> dict[str, Any] | None:
     """`mosaic:FOLDER`, `mosaic:FILE.json` and their like; None without the prefix."""
-    if not location.startswith(PREFIX):
+    if not is_mosaic(location):
         return None
     where = location.removeprefix(PREFIX)
     if not where:
         raise InvalidConfiguration("mosaic: needs a folder, a pattern, a URL or a file that lists images after it.")
-    return {"id": _id_from(where), "location": _settled(where, folder), "mosaic": {}}
+    return {"id": _id_from(where), "location": _existing(where, folder), "mosaic": {}}
 
 
 def catalogue_entry(entry: dict[str, Any], catalogue: Path) -> dict[str, Any]:
@@ -50,7 +70,7 @@ def catalogue_entry(entry: dict[str, Any], catalogue: Path) -> dict[str, Any]:
     if "location" in entry:
         raise InvalidConfiguration(f"{catalogue}: an entry has either `location:` or `mosaic:`, not both.")
     if isinstance(images, str) and images:
-        where, name = _settled(images, catalogue.parent), _id_from(images)
+        where, name = _existing(images, catalogue.parent), _id_from(images)
     elif isinstance(images, list) and images and all(isinstance(each, str) and each for each in images):
         if not isinstance(entry.get("id"), str):
             raise InvalidConfiguration(f"{catalogue}: a mosaic of listed images needs an `id:`.")
@@ -76,6 +96,13 @@ def windows(settings: ReadSettings) -> MosaicWindows:
 
 def _settled(where: str, folder: Path) -> str:
     return where if is_remote(where) else os.path.abspath(folder / Path(where).expanduser())  # noqa: PTH100 - no links
+
+
+def _existing(where: str, folder: Path) -> str:
+    location = _settled(where, folder)
+    if not (is_remote(where) or has_wildcard(where) or Path(location).exists()):
+        raise InvalidConfiguration(f"There is no file or folder {location}.")
+    return location
 
 
 def _id_from(where: str) -> str:

@@ -13,6 +13,7 @@ from landcover.decimation import mean_of_valid
 from landcover.errors import SceneChanged, SceneUnsupported
 from landcover.geotiff import header
 from landcover.geotiff.windows import GeoTiffWindows
+from landcover.mosaic.describing import forget
 from landcover.mosaic.entries import Placement
 from landcover.mosaic.gaps import fill_gaps
 from landcover.mosaic.headers import read_header
@@ -20,7 +21,7 @@ from landcover.mosaic.layout import same_place
 from landcover.mosaic.mosaic import MosaicScene, as_mosaic
 from landcover.mosaic.stores import shown
 from landcover.mosaic.warping import WarpedWindows
-from landcover.scene import Scene
+from landcover.scene import Scene, SceneSource
 from landcover.settings import ReadSettings
 
 _REMOTE_RECHECK_S = 5.0
@@ -98,12 +99,12 @@ class MosaicWindows:
         windows = self._aligned if mosaic.layout.aligned[number] else self._warped
         part = windows.read(image, factor, rows, cols)
         if mosaic.versions[number]:
-            self._confirm(image, windows)
+            self._confirm(mosaic.source, image, windows)
         if part[1].shape != (rows[1] - rows[0], cols[1] - cols[0]):
             raise SceneChanged(f"{shown(image.source.location)} has another size than its mosaic knows; ask again.")
         return part
 
-    def _confirm(self, image: Scene, windows: GeoTiffWindows) -> None:
+    def _confirm(self, mosaic: SceneSource, image: Scene, windows: GeoTiffWindows) -> None:
         """Refuse what was read of an image that is no longer the version that the mosaic was made of.
 
         Raises:
@@ -117,6 +118,7 @@ class MosaicWindows:
         if header.version(image.source, self._settings) != image.version:
             windows.forget(image)
             self._confirmed.pop(key, None)
+            forget(mosaic)
             raise SceneChanged(f"{shown(image.source.location)} was replaced; ask again for the mosaic's new version.")
         if remote:
             with self._lock:
