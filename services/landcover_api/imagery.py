@@ -19,12 +19,14 @@ from starlette.templating import Jinja2Templates
 from titiler.core.factory import TilerFactory
 
 import landcover.geotiff.kind
+import landcover.mosaic.kind
 import landcover.xyz.kind
 from landcover.errors import InvalidRequest, SceneUnreadable
 from landcover.extract import Box, Extract, extract_by_windows
 from landcover.geodesy import WGS84
 from landcover.geotiff.opening import gdal_path, note_failure, open_image
 from landcover.kinds import Kind, Windows, kind_of
+from landcover.mosaic.display import DisplayWindows
 from landcover.scene import Scene, public_location
 from landcover.settings import ReadSettings
 from landcover.xyz import display
@@ -112,13 +114,19 @@ def open_scene(image: Image, **options: Any) -> BaseReader:
         return SceneReader(image, **options)  # type: ignore[arg-type]
     if kind is landcover.xyz.kind:
         return ExtractReader(image.scene, extract=partial(_by_lower_zooms, image.read), **options)
-    return ExtractReader(
-        image.scene, extract=partial(extract_by_windows, _windows(cast(Hashable, kind), image.read)), **options
+    windows = (
+        _mosaic_display(image.read) if kind is landcover.mosaic.kind else _windows(cast(Hashable, kind), image.read)
     )
+    return ExtractReader(image.scene, extract=partial(extract_by_windows, windows), **options)
 
 
 def _by_lower_zooms(read: ReadSettings, scene: Scene, box: Box, pixel: float) -> Extract:
     return display.extract(scene, read, box, pixel)
+
+
+@lru_cache(maxsize=16)
+def _mosaic_display(read: ReadSettings) -> Windows:
+    return DisplayWindows(read)
 
 
 @lru_cache(maxsize=16)
