@@ -13,7 +13,14 @@ from landcover.cli import main
 from landcover.contract import ModelFile, read_model
 from landcover.errors import InvalidRequest, SceneTooCoarse
 from landcover.geodesy import ground_sample_distance_m
-from landcover.planning.estimate import BLOCK_BYTES_PER_PX, CLASS_BYTES_PER_PX, JOB_BLOCKS_PER_S, Rates, estimate
+from landcover.planning.estimate import (
+    BLOCK_BYTES_PER_PX,
+    CLASS_BYTES_PER_PX,
+    JOB_BLOCKS_PER_S,
+    WRITER_MPX_PER_S,
+    Rates,
+    estimate,
+)
 from landcover.planning.imagery import imagery_of_area
 from landcover.planning.workload import gsd_of_zoom, workload_of_area
 from onnx_models import pixel_contract, write_pixel_model
@@ -53,9 +60,18 @@ def test_an_area_by_hand(model: ModelFile) -> None:
     assert plan.block_bytes == pytest.approx(16 * 65_536 * BLOCK_BYTES_PER_PX)
     assert plan.class_bytes == pytest.approx(1e6 * CLASS_BYTES_PER_PX)
     assert plan.worker_hours * 3600 == pytest.approx(0.524288)
-    assert [each.hours * 3600 for each in plan.fleets] == pytest.approx([0.524288, 16 / JOB_BLOCKS_PER_S])
+    assert [each.mapping_hours * 3600 for each in plan.fleets] == pytest.approx([0.524288, 16 / JOB_BLOCKS_PER_S])
+    assert plan.writing_hours * 3600 == pytest.approx(1 / WRITER_MPX_PER_S)
+    assert [each.hours - each.mapping_hours for each in plan.fleets] == pytest.approx([plan.writing_hours] * 2)
     assert [each.bound_by for each in plan.fleets] == ["workers", "job"]
     assert [each.cost for each in plan.fleets] == pytest.approx([0.524288, 4 * 0.16])
+
+
+def test_jobs_side_by_side_share_books_and_writing(model: ModelFile) -> None:
+    load = workload_of_area(1.0, 1.0, model, imagery_of_area(tile_px=None, bytes_per_px=1.0, requests_per_s=None))
+    (fleet,) = estimate(load, Rates(mpx_per_s=1e6, basis="", jobs=4), [1]).fleets
+    assert fleet.bound_by == "job"
+    assert fleet.hours * 3600 == pytest.approx(16 / JOB_BLOCKS_PER_S / 4 + 1 / WRITER_MPX_PER_S / 4)
 
 
 def test_finer_imagery_is_decimated(model: ModelFile) -> None:
@@ -80,7 +96,7 @@ def test_tiles_and_a_servers_pace(model: ModelFile, tile_px: int, gsd_m: float, 
     assert plan.requests == round(load.blocks * most)
     assert plan.least_requests == round(load.blocks * least)
     assert {each.bound_by for each in plan.fleets} == {"imagery"}
-    assert [each.hours * 3600 for each in plan.fleets] == pytest.approx([plan.least_requests / 10] * 2)
+    assert [each.mapping_hours * 3600 for each in plan.fleets] == pytest.approx([plan.least_requests / 10] * 2)
 
 
 def test_what_cannot_be(model: ModelFile) -> None:
@@ -145,7 +161,7 @@ def test_an_xyz_service_is_not_asked(capsys: pytest.CaptureFixture[str]) -> None
     assert (load["imagery"]["tile_px"], load["imagery"]["requests_per_s"]) == (256, 5)
     assert plan["least_requests"] == 4 * load["blocks"]
     assert plan["fleets"][0]["bound_by"] == "imagery"
-    assert plan["fleets"][0]["hours"] * 3600 == pytest.approx(4 * load["blocks"] / 5)
+    assert plan["fleets"][0]["mapping_hours"] * 3600 == pytest.approx(4 * load["blocks"] / 5)
 
 
 def test_the_table_for_people(scene: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,6 +55,7 @@ def add_parser(subparsers: Any) -> None:
     rate.add_argument("--rate", type=_positive, metavar="MPX", help="million pixels of map a second, of one worker")
     rate.add_argument("--measure", action="store_true", help="measure it here, on a few blocks of the image")
     rates.add_argument("--workers", type=_count, nargs="+", default=[1, 10, 100], help="default: 1 10 100")
+    rates.add_argument("--jobs", type=_count, default=1, help="cut into so many, side by side (default: 1)")
     rates.add_argument("--price", type=_positive, metavar="P", help="of an hour of one worker, in any currency")
     rates.add_argument("--requests-per-s", type=_positive, metavar="R", help="that the imagery's server grants")
     rates.add_argument("--bytes-per-px", type=_positive, metavar="B", help="of the imagery, where it is kept")
@@ -160,7 +161,7 @@ def _rates(arguments: argparse.Namespace, model: ModelFile, scene: Scene | None)
         rate, basis = _measured(scene, model), "measured here, a block at a time"
     elif rate is None:
         rate, basis = DEMO_MPX_PER_S, "the demonstration model on two CPU cores: give --rate or --measure"
-    return Rates(mpx_per_s=rate, basis=basis, price_per_hour=arguments.price)
+    return Rates(mpx_per_s=rate, basis=basis, price_per_hour=arguments.price, jobs=arguments.jobs)
 
 
 def _measured(scene: Scene, model: ModelFile) -> float:
@@ -207,6 +208,9 @@ def _print(result: Estimate) -> None:
         "product", _bytes(result.class_bytes), f"and {_bytes(result.confidence_bytes)} of confidence, by option"
     )
     table.add_row("work", _hours(result.worker_hours), f"of one worker at {rates.mpx_per_s:.3g} Mpx/s ({rates.basis})")
+    table.add_row(
+        "writing", _hours(result.writing_hours), "of the class map, when it is mapped; with confidence twice that"
+    )
     console.print(table)
     _print_fleets(console, result)
 
@@ -217,15 +221,15 @@ def _print_fleets(console: Any, result: Estimate) -> None:
     why = {
         "workers": "the workers",
         "imagery": f"the imagery's server ({result.workload.imagery.requests_per_s or 0:g} requests/s)",
-        "job": "the books of one job: cut it into several",
+        "job": f"the books of {result.rates.jobs} job(s): cut it into more (--jobs)",
     }
     table = Table(box=None, pad_edge=False)
-    for name in ("workers", "time", "cost"):
+    for name in ("workers", "mapped in", "written in", "cost"):
         table.add_column(name, justify="right")
     table.add_column("bound by")
     for fleet in result.fleets:
         cost = "" if fleet.cost is None else f"{fleet.cost:,.2f}"
-        table.add_row(f"{fleet.workers:,}", _hours(fleet.hours), cost, why[fleet.bound_by])
+        table.add_row(f"{fleet.workers:,}", _hours(fleet.mapping_hours), _hours(fleet.hours), cost, why[fleet.bound_by])
     console.print()
     console.print(table)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from landcover.planning.workload import Workload
@@ -14,14 +14,17 @@ DEMO_MPX_PER_S = 1.4
 BLOCK_BYTES_PER_PX = 1.2
 """Of a finished block in the cache or a job's spool: 0.81 to 1.21, of which confidence is 93 % (docs/scale.md)."""
 
-CLASS_BYTES_PER_PX = 0.08
+CLASS_BYTES_PER_PX = 0.065
 """Of a product's class map with its overviews (docs/scale.md)."""
 
-CONFIDENCE_BYTES_PER_PX = 1.1
+CONFIDENCE_BYTES_PER_PX = 1.05
 """Of a product's confidence with its overviews (docs/scale.md)."""
 
 JOB_BLOCKS_PER_S = 100.0
 """What one job's process can claim, fetch, check and keep, on one core and a common disk (docs/scale.md)."""
+
+WRITER_MPX_PER_S = 20.0
+"""What one job's process writes of a class map, on one core; with confidence less than half (docs/scale.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,8 @@ class Rates:
     """Where that comes from, for people."""
     price_per_hour: float | None = None
     """Of one worker."""
+    jobs: int = 1
+    """Into how many it is cut, each with a process of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +46,14 @@ class Fleet:
     """So many workers at once."""
 
     workers: int
-    hours: float
+    mapping_hours: float
+    """Until the last block is there; then files are written, and workers are free."""
     bound_by: str
-    """What takes so long: `workers`, `imagery` (its server's pace) or `job` (the books of one job)."""
+    """What takes so long: `workers`, `imagery` (its server's pace) or `job` (the books of the jobs)."""
+    hours: float
+    """With the writing of files."""
     cost: float | None
-    """Of the workers, also while they wait for imagery."""
+    """Of the workers while it is mapped, also when they wait for imagery."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +79,8 @@ class Estimate:
     confidence_bytes: float
     """The confidence beside it, by option."""
     worker_hours: float
+    writing_hours: float
+    """Of the class maps of all jobs, after the last block."""
     fleets: tuple[Fleet, ...]
 
 
@@ -82,7 +92,11 @@ def estimate(workload: Workload, rates: Rates, workers: Sequence[int]) -> Estima
     requests, least_requests = _requests(workload)
     worker_hours = made_px / 1e6 / rates.mpx_per_s / 3600
     pace = workload.imagery.requests_per_s
-    waiting_h = (least_requests or 0) / pace / 3600 if pace else 0.0
+    bounds = {
+        "imagery": (least_requests or 0) / pace / 3600 if pace else 0.0,
+        "job": workload.blocks / JOB_BLOCKS_PER_S / 3600 / rates.jobs,
+    }
+    writing_hours = workload.pixels / 1e6 / WRITER_MPX_PER_S / 3600 / rates.jobs
     return Estimate(
         workload=workload,
         rates=rates,
@@ -95,25 +109,23 @@ def estimate(workload: Workload, rates: Rates, workers: Sequence[int]) -> Estima
         class_bytes=workload.pixels * CLASS_BYTES_PER_PX,
         confidence_bytes=workload.pixels * CONFIDENCE_BYTES_PER_PX,
         worker_hours=worker_hours,
-        fleets=tuple(_fleet(count, workload, worker_hours, waiting_h, rates.price_per_hour) for count in workers),
+        writing_hours=writing_hours,
+        fleets=tuple(
+            _fleet(count, bounds | {"workers": worker_hours / count}, writing_hours, rates) for count in workers
+        ),
     )
 
 
-def _fleet(
-    workers: int, workload: Workload, worker_hours: float, waiting_h: float, price_per_hour: float | None
-) -> Fleet:
-    bounds = {
-        "workers": worker_hours / workers,
-        "imagery": waiting_h,
-        "job": workload.blocks / JOB_BLOCKS_PER_S / 3600,
-    }
+def _fleet(workers: int, bounds: Mapping[str, float], writing_hours: float, rates: Rates) -> Fleet:
+    """`bounds`: how many hours each thing takes by itself; they go on side by side."""
     bound_by = max(bounds, key=lambda name: bounds[name])
     hours = bounds[bound_by]
     return Fleet(
         workers=workers,
-        hours=hours,
+        mapping_hours=hours,
         bound_by=bound_by,
-        cost=None if price_per_hour is None else hours * workers * price_per_hour,
+        hours=hours + writing_hours,
+        cost=None if rates.price_per_hour is None else hours * workers * rates.price_per_hour,
     )
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from landcover.commands.bench_scale.bookkeeping import Books, keep_books
 from landcover.commands.bench_scale.throughput import BATCH, Throughput, measure_throughput
+from landcover.commands.bench_scale.writing import Writing, measure_writing
 
 TINY_PX = 64
 """A side of the blocks of which there are very many: the books are the same whatever a block holds."""
@@ -21,6 +22,7 @@ WHOLE_BLOCKS = 2_000
 WHOLE_PX = 512
 WHOLE_BLOBS = 900
 """Patches of a block that has the size of a real one; of such there are `WHOLE_BLOCKS`."""
+WRITTEN_BLOCKS = 400
 
 
 def run_scale(console: Console, *, workers: Sequence[int], blocks: int, run_s: float, seconds: float) -> dict[str, Any]:
@@ -36,7 +38,7 @@ def run_scale(console: Console, *, workers: Sequence[int], blocks: int, run_s: f
     Raises:
         LandcoverError: a process does not start, or the system does not tell what processes use.
     """
-    rows, books = [], []
+    rows, books, writing = [], [], []
     with tempfile.TemporaryDirectory(prefix="landcover-bench-") as name, _progress(console) as progress:
         folder = Path(name)
         for count in workers:
@@ -63,11 +65,23 @@ def run_scale(console: Console, *, workers: Sequence[int], blocks: int, run_s: f
                         advance=lambda done, task=task: progress.advance(task, done),  # type: ignore[misc]
                     )
                 )
+        if blocks:
+            task = progress.add_task("files of a product", total=1)
+            writing = measure_writing(
+                folder / "written", min(blocks, WRITTEN_BLOCKS), block_px=WHOLE_PX, blobs=WHOLE_BLOBS
+            )
+            progress.advance(task)
     if rows:
         _print_throughput(console, rows, run_s)
     if books:
         _print_books(console, books)
-    return {"throughput": [asdict(row) for row in rows], "books": [asdict(each) for each in books]}
+    for each in writing:
+        _print_writing(console, each)
+    return {
+        "throughput": [asdict(row) for row in rows],
+        "books": [asdict(each) for each in books],
+        "writing": [asdict(each) for each in writing],
+    }
 
 
 def _progress(console: Console) -> Progress:
@@ -122,3 +136,11 @@ def _print_books(console: Console, books: Sequence[Books]) -> None:
             f"{last.spool_mb:,.0f}",
         )
     console.print(table)
+
+
+def _print_writing(console: Console, writing: Writing) -> None:
+    console.print(
+        f"\nclasses{' and confidence' if writing.confidence else ''} of {writing.blocks:,} blocks of "
+        f"{writing.block_px} px written as files: {writing.mpx_per_s:.1f} Mpx/s, "
+        f"{writing.cpu_ms:.1f} ms of processor time a block"
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import redis
 from affine import Affine
+from pyproj import CRS
 
 from landcover import local
 from landcover.block_set import BlockSet
@@ -46,11 +47,12 @@ class Stage:
 def open_stage(folder: Path, *, cache_memory: str = "1gb") -> Iterator[Stage]:
     """The servers, with nothing in them; every process ends with the body."""
     folder.mkdir()
+    kept = {"maxmemory": cache_memory, "maxmemory-policy": "allkeys-lru", "save": "", "appendonly": "no"}
     service = local.LocalService()
     try:
         env = {
             "LANDCOVER_BROKER_URL": local.start_broker(service, folder),
-            "LANDCOVER_CACHE_URL": local.start_cache(service, folder, cache_memory),
+            "LANDCOVER_CACHE_URL": local.start_valkey(service, "cache", folder / "cache", kept),
         }
         broker, cache = connect(env["LANDCOVER_BROKER_URL"]), connect(env["LANDCOVER_CACHE_URL"])
         yield Stage(service=service, folder=folder, env=env, broker=broker, cache=cache)
@@ -65,22 +67,22 @@ def engine_of(stage: Stage, grid: Grid) -> BulkEngine:
     return BulkEngine(stage.cache, stage.broker, make_celery(stage.env["LANDCOVER_BROKER_URL"]), blocks, grid.max_level)
 
 
-def made_up_grid(blocks: int, block_px: int) -> Grid:
+def made_up_grid(blocks: int, block_px: int, *, cols: int = COLS) -> Grid:
     """A grid of so many blocks, or a few more."""
     return Grid(
-        crs="EPSG:3857",
+        crs=CRS.from_epsg(3857).to_wkt(),
         transform=Affine(0.5, 0, 0, 0, -0.5, 0),
-        width_px=COLS * block_px,
-        height_px=-(-blocks // COLS) * block_px,
+        width_px=cols * block_px,
+        height_px=-(-blocks // cols) * block_px,
         decimation=1,
         block_px=block_px,
         gsd_m=0.5,
     )
 
 
-def indices(count: int) -> Iterator[BlockIndex]:
+def indices(count: int, *, cols: int = COLS) -> Iterator[BlockIndex]:
     """The first blocks of it, row by row."""
-    return (BlockIndex(number // COLS, number % COLS) for number in range(count))
+    return (BlockIndex(number // cols, number % cols) for number in range(count))
 
 
 def milliseconds(before: Mapping[str, float], after: Mapping[str, float], blocks: int) -> dict[str, float]:
