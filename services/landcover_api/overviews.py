@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
 
-from landcover import overview
+from landcover import block, overview
+from landcover.block import HISTOGRAM_FIELD, Layer
 from landcover.errors import BlockDamaged
 from landcover.grid import BlockIndex
 from landcover_api import metrics
@@ -36,7 +37,7 @@ class FoundOverviews:
     """What was there by the deadline."""
 
     found: dict[BlockIndex, tuple[bytes, ...]] = field(default_factory=dict)
-    """The asked fields of each, in the order asked."""
+    """The field of each layer."""
     late: set[BlockIndex] = field(default_factory=set)
     """Being read or made."""
 
@@ -59,18 +60,26 @@ class OverviewService:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def fetch(
-        self, cover: LandCover, scale: int, indices: Sequence[BlockIndex], fields: Sequence[str], *, until: float
+        self,
+        cover: LandCover,
+        scale: int,
+        indices: Sequence[BlockIndex],
+        level: int,
+        layers: Sequence[Layer],
+        *,
+        until: float,
     ) -> FoundOverviews:
-        """The `fields` of those overviews of `scale` that are to be had by `until` (monotonic).
+        """Those of the overviews of `scale` that are to be had by `until` (monotonic): `layers` at their `level`.
 
         Raises:
             RedisError: the cache is away.
         """
+        fields = [block.field(layer, level) for layer in layers]
         answer = FoundOverviews(found=await self._look(_keys(cover, scale, indices), indices, fields))
         metrics.OVERVIEWS.labels("hit").inc(len(answer.found))
         if await self._products.of(cover):
             rest = [index for index in indices if index not in answer.found]
-            reading = {self._products.overview(cover, scale, index): index for index in rest}
+            reading = {self._products.overview(cover, scale, index, level, layers): index for index in rest}
             await self._await(reading, fields, answer, until, "product")
         rest = [index for index in indices if index not in answer.found and index not in answer.late]
         if len(rest) <= MOST_MADE:
@@ -163,12 +172,13 @@ class OverviewService:
     ) -> dict[BlockIndex, tuple[bytes, ...]] | None:
         """The parts of which an overview is made; None if one is not there and cannot be made."""
         keys = _keys(cover, scale - 1, below)
-        if await self._cache.exists(*keys) < len(below):
-            if scale == 1:
+        if scale == 1:
+            if await self._cache.exists(*keys) < len(below):
                 return None
+        else:
             async with self._cache.pipeline(transaction=False) as pipe:
                 for key in keys:
-                    pipe.exists(key)
+                    pipe.hexists(key, HISTOGRAM_FIELD)  # what a product gave has none
                 there = await pipe.execute()
             lacking = [index for index, known in zip(below, there, strict=True) if not known]
             if len(lacking) * overview.FANOUT ** (2 * (scale - 1)) > MOST_BLOCKS_BELOW:

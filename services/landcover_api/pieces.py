@@ -65,8 +65,8 @@ async def find_pieces(
     scale = overview.scale_of(grid, level)
     rest = await state.draw(sampling.squares, _side(grid, level, scale))
     while scale and len(rest) <= MOST_LOOKED_FOR:
-        names = [block.field(layer, level - overview.SCALE_LEVELS * scale) for layer in layers]
-        answer = await state.overviews.fetch(cover, scale, rest, names, until=until)
+        own_level = level - overview.SCALE_LEVELS * scale
+        answer = await state.overviews.fetch(cover, scale, rest, own_level, layers, until=until)
         pieces.overviews[scale] = answer.found
         pieces.late += len(answer.late)
         rest = tuple(index for index in rest if index not in answer.found and index not in answer.late)

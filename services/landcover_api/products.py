@@ -7,14 +7,16 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from landcover.block import Layer
 from landcover.errors import ProductUnreadable
 from landcover.grid import BlockIndex
 from landcover.keys import PRODUCTS
@@ -129,32 +131,54 @@ class ProductsInUse:
         taken.late = {*rest, *running.values()}
         return taken
 
-    def overview(self, cover: LandCover, scale: int, index: BlockIndex) -> asyncio.Task[Fields | None]:
-        """An overview of `scale` if a product has it, read and put into the cache; `of` was asked before."""
+    def overview(
+        self, cover: LandCover, scale: int, index: BlockIndex, level: int, layers: Sequence[Layer]
+    ) -> asyncio.Task[Fields | None]:
+        """Layers of an overview of `scale` at its `level`, if a product has it, read and put into the cache.
+
+        The register is as it was when `of` was asked last.
+        """
         key = cover.blocks.overview_key(scale, index).overview
-        return self._once(key, cover, index, scale)
+        most = cover.model.contract.max_value
+
+        def read(record: ProductRecord) -> Fields | None:
+            return self._reader.overview(record, cover.grid, scale, index, level=level, layers=layers, max_value=most)
+
+        return self._once(f"{level}{layers}{key}", partial(self._read, key, cover, index, scale, read))
 
     def _block(self, cover: LandCover, index: BlockIndex) -> asyncio.Task[Fields | None]:
-        return self._once(cover.blocks.key(index).block, cover, index, 0)
+        key = cover.blocks.key(index).block
+        most = cover.model.contract.max_value
 
-    def _once(self, key: str, cover: LandCover, index: BlockIndex, scale: int) -> asyncio.Task[Fields | None]:
-        """The reading of what goes under `key`, one for all who want it; it goes on when they have gone."""
-        task = self._reading.get(key)
+        def read(record: ProductRecord) -> Fields | None:
+            return self._reader.block(record, cover.grid, index, most)
+
+        return self._once(key, partial(self._read, key, cover, index, 0, read))
+
+    def _once(self, name: str, read: Callable[[], Coroutine[Any, Any, Fields | None]]) -> asyncio.Task[Fields | None]:
+        """A reading, one for all who want it; it goes on when they have gone."""
+        task = self._reading.get(name)
         if task is None:
-            task = asyncio.create_task(self._read(key, cover, index, scale), name=f"read {key}")
-            self._reading[key] = task
-            task.add_done_callback(lambda done: forget(self._reading, key, done))
+            task = asyncio.create_task(read(), name=f"read {name}")
+            self._reading[name] = task
+            task.add_done_callback(lambda done: forget(self._reading, name, done))
         return task
 
-    async def _read(self, key: str, cover: LandCover, index: BlockIndex, scale: int) -> Fields | None:
+    async def _read(
+        self,
+        key: str,
+        cover: LandCover,
+        index: BlockIndex,
+        scale: int,
+        read: Callable[[ProductRecord], Fields | None],
+    ) -> Fields | None:
+        """What `read` gives of the first product that covers it and can be read, put under `key`."""
         for record in self._usable(cover):
             if not covers(record, cover.grid, index, scale):
                 continue
             begin = time.perf_counter()
             try:
-                fields = await asyncio.get_running_loop().run_in_executor(
-                    self._threads, self._from_file, record, cover, index, scale
-                )
+                fields = await asyncio.get_running_loop().run_in_executor(self._threads, read, record)
             except ProductUnreadable as error:
                 self._shun(record)
                 logger.warning("%s It is not used for %g s.", error, SHUNNED_S)
@@ -175,12 +199,6 @@ class ProductsInUse:
                 logger.warning("what was read of product %s cannot be kept: %s", record.id, error)
             return fields
         return None
-
-    def _from_file(self, record: ProductRecord, cover: LandCover, index: BlockIndex, scale: int) -> Fields | None:
-        most = cover.model.contract.max_value
-        if scale:
-            return self._reader.overview(record, cover.grid, scale, index, most)
-        return self._reader.block(record, cover.grid, index, most)
 
     def _usable(self, cover: LandCover) -> list[ProductRecord]:
         now = time.monotonic()

@@ -25,6 +25,9 @@ TMS = morecantile.tms.get("WebMercatorQuad")
 HEIGHT_PX, WIDTH_PX = 2200, 2000
 """9 × 8 blocks of 256 px, ragged: more than are mapped on demand, and two overviews."""
 
+LACKING_S = 4.0
+"""After so long what lacked a block is looked at again."""
+
 SEEN_S = 5.5
 """After so long every process knows of a product."""
 
@@ -138,7 +141,7 @@ def minzoom(service: Service) -> int:
         document = client.get(f"/scenes/{service.scene}/landcover/WebMercatorQuad/tilejson.json").json()
         assert client.get(f"/scenes/{service.scene}").json()["minzoom"] == document["minzoom"]
         capabilities = client.get(f"/scenes/{service.scene}/landcover/WebMercatorQuad/WMTSCapabilities.xml").text
-    assert ("<TileMatrix>0<" in capabilities) == (document["minzoom"] == 0)
+    assert ("<ows:Identifier>0</ows:Identifier>" in capabilities) == (document["minzoom"] == 0)
     return int(document["minzoom"])
 
 
@@ -167,32 +170,75 @@ def test_a_product_gives_the_tiles_that_workers_give(empty: Service, product: li
         assert empty.cache.ttl(key) > 24 * 3600
 
 
-def test_overviews_give_the_tiles_that_blocks_give(empty: Service) -> None:
-    """A tile over a part of an overview that lacks a block elsewhere is drawn from blocks, and else from overviews."""
+def get_corner(service: Service) -> bytes:
+    """An image of the first 1024 px of the scene, 8 px to a pixel: level 3."""
+    box = [*(HALF_METRE @ (0, 1024)), *(HALF_METRE @ (1024, 0))]
+    with service.client as client:
+        response = client.get(
+            f"/scenes/{service.scene}/landcover/bbox/{','.join(map(str, box))}.png",
+            params={"coord_crs": UTM54, "width": 128, "wait": 60, "strict": True},
+        )
+    assert response.status_code == 200, response.text
+    return response.content
+
+
+def overviews_in(service: Service) -> list[bytes]:
+    return list(service.cache.scan_iter(match="over:*", count=1000))
+
+
+def test_overviews_give_the_images_that_blocks_give(empty: Service) -> None:
+    """An image over a part of an overview that lacks a block elsewhere is drawn from blocks, then from the overview."""
     map_all(empty)
-    at = address(empty, 17, right=0.3, down=0.3)
-    corner = [key for key in empty.cache.scan_iter(match="block:*", count=1000) if key.endswith(b":7:7}")]
-    fields = empty.cache.hgetall(corner[0])
-    empty.cache.delete(*corner)
-    assert not list(empty.cache.scan_iter(match="over:*"))
-    from_blocks = get_tile(empty, at, strict=True, tilesize=256).content
-    assert not list(empty.cache.scan_iter(match="over:*"))
+    forget_tiles(empty, also="over:*")
+    (last,) = (key for key in empty.cache.scan_iter(match="block:*", count=1000) if key.endswith(b":7:7}"))
+    fields = empty.cache.hgetall(last)
+    empty.cache.delete(last)
+    from_blocks = get_corner(empty)
     assert len(from_blocks) > 1000
-    time.sleep(4)
-    empty.cache.hset(corner[0], mapping=fields)
-    forget_tiles(empty)
-    assert get_tile(empty, at, strict=True, tilesize=256).content == from_blocks
-    assert len(list(empty.cache.scan_iter(match="over:*"))) == 1
+    assert overviews_in(empty) == []
+    empty.cache.hset(last, mapping=fields)
+    time.sleep(LACKING_S)
+    assert get_corner(empty) == from_blocks
+    assert len(overviews_in(empty)) == 1
     forget_tiles(empty, also="block:*")
     made = empty.made()
-    assert get_tile(empty, at, strict=True, tilesize=256).content == from_blocks
+    assert get_corner(empty) == from_blocks
     assert empty.made() == made
-    assert minzoom(empty) > 0  # the top is not there
+
+
+def test_all_that_is_mapped_is_shown_at_every_zoom(empty: Service) -> None:
+    """Without a product: whoever looks from far has the overviews made, one for all of the scene at the end."""
     map_all(empty)
-    time.sleep(4)
-    forget_tiles(empty)
-    assert get_tile(empty, address(empty, 12), strict=True).status_code == 200
+    assert minzoom(empty) > 0
+    time.sleep(LACKING_S)
+    at = address(empty, 12)
+    far_out = get_tile(empty, at, strict=True)
+    assert far_out.status_code == 200
+    assert len(overviews_in(empty)) == 3
     assert minzoom(empty) == 0
+    forget_tiles(empty, also="block:*")
+    made = empty.made()
+    for zoom in (0, 5, 9, 12):
+        assert get_tile(empty, address(empty, zoom), strict=True).status_code == 200
+    assert get_tile(empty, at, strict=True).content == far_out.content
+    assert empty.made() == made
+
+
+def test_a_damaged_overview_is_made_anew(empty: Service) -> None:
+    map_all(empty)
+    time.sleep(LACKING_S)
+    good = get_corner(empty)
+    (key,) = overviews_in(empty)
+    empty.cache.hset(key, "c0", b"rubbish")
+    with empty.client as client:
+        box = [*(HALF_METRE @ (0, 1024)), *(HALF_METRE @ (1024, 0))]
+        answer = client.get(
+            f"/scenes/{empty.scene}/landcover/bbox/{','.join(map(str, box))}.png",
+            params={"coord_crs": UTM54, "width": 128, "wait": 60},
+        )
+    assert answer.status_code == 503
+    assert "damaged" in answer.json()["detail"]
+    assert get_corner(empty) == good
 
 
 def test_statistics_and_points_come_from_a_product(empty: Service, product: list[Path], image: Path) -> None:

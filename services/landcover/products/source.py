@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ from landcover.scene import SceneSource
 from landcover.settings import ReadSettings
 
 OPEN_PER_THREAD = 32
-"""Files at one overview each: an overview of blocks needs ten of the class map, and ten of the confidence."""
+"""Files at one overview each."""
 
 PLACE_TOLERANCE_PX = 0.01
 
@@ -94,38 +95,39 @@ class ProductReader:
         return block.encode(classes, confidence, max_value)
 
     def overview(
-        self, record: ProductRecord, grid: Grid, scale: int, index: BlockIndex, max_value: int
+        self,
+        record: ProductRecord,
+        grid: Grid,
+        scale: int,
+        index: BlockIndex,
+        *,
+        level: int,
+        layers: Sequence[Layer],
+        max_value: int,
     ) -> dict[str, bytes] | None:
-        """The layers of an overview of `scale` (from 1), without histogram; None if the product's do not fit.
+        """The fields of some layers of an overview of `scale` (from 1) at its `level`; None if the product has no fit.
 
-        Each level is one of the product's own overviews, which must be of powers of two and begin at a pixel of the
-        scene's. Levels beyond its last, where all of the product is a few hundred pixels, are made of the last.
+        They are read from one of the product's own overviews, which must be of powers of two and begin at a pixel of
+        the scene's. Levels beyond its last, where all of the product is a few hundred pixels, are made of the last.
 
         Raises:
             ProductUnreadable: a file of the product is missing, damaged or another one.
         """
         first = overview.SCALE_LEVELS * scale
-        if record.row_px % (1 << first) or record.col_px % (1 << first):
-            return None
         made: dict[str, bytes] = {}
-        for layer in overview.LAYERS:
+        for layer in layers:
             full = _Band(record=record, grid=grid, layer=layer, level=0)
-            last = min(len(self._open(full).overviews(full.number)), first + grid.max_level)
+            last = min(len(self._open(full).overviews(full.number)), first + level, _aligned(record))
             if last < first:
                 return None
-            cells = []
-            for level in range(first, last + 1):
-                if record.row_px % (1 << level) or record.col_px % (1 << level):
-                    break
-                band = _Band(record=record, grid=grid, layer=layer, level=level)
-                cells.append(self._cell(band, index, grid.block_px >> (level - first)))
+            band = _Band(record=record, grid=grid, layer=layer, level=last)
+            cell = self._cell(band, index, grid.block_px >> (last - first))
             if layer == "class":
-                for cell in cells:
-                    _check_values(record, cell, max_value)
-                cells += block.majority_pyramid(cells[-1], max_value)[1:]
+                _check_values(record, cell, max_value)
+                cell = block.majority_pyramid(cell, max_value)[first + level - last]
             else:
-                cells += block.mean_pyramid(cells[-1])[1:]
-            made |= {block.field(layer, level): block.encode_layer(cell) for level, cell in enumerate(cells)}
+                cell = block.mean_pyramid(cell)[first + level - last]
+            made[block.field(layer, level)] = block.encode_layer(cell)
         return made
 
     def _cell(self, band: _Band, index: BlockIndex, side: int) -> npt.NDArray[np.uint8]:
@@ -186,6 +188,12 @@ class ProductReader:
                     f"Product {band.record.id} cannot be read: {band.location}: {error.strerror or error}."
                 ) from error
         return band.record.id, band.record.made_at, band.location, band.number, band.level, stamp
+
+
+def _aligned(record: ProductRecord) -> int:
+    """The last level whose pixels the product's window begins with."""
+    corner = record.row_px | record.col_px
+    return (corner & -corner).bit_length() - 1 if corner else 64
 
 
 def _source(band: _Band) -> SceneSource:
