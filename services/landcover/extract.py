@@ -48,7 +48,8 @@ def extract_by_windows(windows: Windows, scene: Scene, box: Box, pixel: float) -
     left, bottom, right, top = box
     corners = [~scene.transform @ corner for corner in ((left, top), (right, top), (left, bottom), (right, bottom))]
     own_pixel = math.sqrt(abs(scene.transform.determinant))
-    k = 2 ** max(0, math.floor(math.log2(pixel / own_pixel) + 1e-9))
+    coarsest = min(scene.width_px, scene.height_px)  # the whole scene is padded to multiples of k
+    k = 2 ** math.floor(math.log2(min(max(pixel / own_pixel * (1 + 1e-9), 1), coarsest)))
     cols = _range([col for col, _ in corners], k, scene.width_px)
     rows = _range([row for _, row in corners], k, scene.height_px)
     transform = scene.transform @ Affine.translation(cols[0] * k, rows[0] * k) @ Affine.scale(k)

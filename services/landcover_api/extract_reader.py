@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy as np
 import rasterio
 from affine import Affine
 from morecantile import Tile, TileMatrixSet
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
+from rasterio.errors import CRSError
 from rasterio.io import MemoryFile
 from rasterio.warp import transform_bounds
 from rio_tiler.constants import WEB_MERCATOR_TMS, WGS84_CRS
@@ -80,13 +83,14 @@ class ExtractReader(BaseReader):
         )
 
     def tile(self, tile_x: int, tile_y: int, tile_z: int, tilesize: int | None = None, **options: Any) -> ImageData:
-        """A map tile."""
-        if not self.tile_exists(tile_x, tile_y, tile_z):
+        """A map tile; empty where it only touches the scene, as rounding has maps ask for."""
+        left, bottom, right, top = self.tms.xy_bounds(Tile(tile_x, tile_y, tile_z))
+        bounds = (left, bottom, right, top)
+        crs = self.tms.rasterio_crs
+        if not self._touches(bounds, crs):
             raise TileOutsideBounds(f"Tile {tile_z}/{tile_x}/{tile_y} is outside of the scene.")
-        bounds = tuple(self.tms.xy_bounds(Tile(tile_x, tile_y, tile_z)))
         side = tilesize or self.tms.matrix(tile_z).tileWidth
-        with self._around(bounds, self.tms.rasterio_crs, side) as reader:
-            return reader.tile(tile_x, tile_y, tile_z, tilesize=tilesize, **options)
+        return self.part(bounds, dst_crs=crs, bounds_crs=crs, height=side, width=side, **options)
 
     def part(
         self,
@@ -100,7 +104,9 @@ class ExtractReader(BaseReader):
     ) -> ImageData:
         """A box."""
         side = max((each for each in (max_size, height, width) if each), default=DEFAULT_SIDE_PX)
-        with self._around(tuple(bbox), bounds_crs, side) as reader:
+        warped = bounds_crs != self.crs or dst_crs not in (None, self.crs)
+        margin_px = math.ceil(options.get("buffer") or 0) + (_MARGIN_PX if warped else 0)
+        with self._around(tuple(bbox), bounds_crs, side, margin_px) as reader:
             return reader.part(
                 bbox,
                 dst_crs=dst_crs,
@@ -129,7 +135,7 @@ class ExtractReader(BaseReader):
         left, bottom, right, top = self.bounds
         if not (left <= x <= right and bottom <= y <= top):
             raise PointOutsideBounds(f"{lon}, {lat} is outside of the scene.")
-        with self._around((x, y, x, y), self.crs, 1) as reader:
+        with self._around((x, y, x, y), self.crs, 1, _MARGIN_PX) as reader:
             return reader.point(lon, lat, coord_crs=coord_crs, **options)
 
     def statistics(self, *_: Any, **__: Any) -> dict[str, BandStatistics]:
@@ -141,17 +147,37 @@ class ExtractReader(BaseReader):
         raise InvalidRequest("Imagery is cut by boxes only.")
 
     @contextlib.contextmanager
-    def _around(self, bounds: tuple[float, ...], crs: CRS, side_px: int) -> Iterator[Reader]:
+    def _around(self, bounds: tuple[float, ...], crs: CRS, side_px: int, margin_px: int) -> Iterator[Reader]:
         """A reader of an extract that holds `bounds` in `side_px` pixels or more."""
-        left, bottom, right, top = transform_bounds(crs, self.crs, *bounds, densify_pts=21)
-        own = abs(self.transform.determinant) ** 0.5
-        pixel = max((right - left) / side_px, (top - bottom) / side_px, own)
-        margin = (
-            _MARGIN_PX * pixel if self.crs != crs or side_px == 1 else 0.0
-        )  # where nothing is warped none is needed
+        left, bottom, right, top = self._here(bounds, crs)
+        pixel = max((right - left) / side_px, (top - bottom) / side_px, self._pixel)
+        margin = margin_px * pixel
         box = (left - margin, bottom - margin, right + margin, top + margin)
         with _as_dataset(self.extract(self.input, box, pixel), self.crs) as dataset:
             yield _ReaderOfExtract(None, dataset=dataset, tms=self.tms)
+
+    @property
+    def _pixel(self) -> float:
+        return float(abs(self.transform.determinant) ** 0.5)
+
+    def _here(self, bounds: tuple[float, ...], crs: CRS) -> Box:
+        """`bounds` in the scene's CRS; all of the scene where they have no place in it (a world, the poles)."""
+        try:
+            left, bottom, right, top = transform_bounds(crs, self.crs, *bounds, densify_pts=21)
+        except (CPLE_BaseError, CRSError):
+            return self.bounds
+        return (left, bottom, right, top) if np.isfinite((left, bottom, right, top)).all() else self.bounds
+
+    def _touches(self, bounds: tuple[float, ...], crs: CRS) -> bool:
+        left, bottom, right, top = self._here(bounds, crs)
+        own_left, own_bottom, own_right, own_top = self.bounds
+        spare = self._pixel
+        return (
+            left <= own_right + spare
+            and right >= own_left - spare
+            and bottom <= own_top + spare
+            and top >= own_bottom - spare
+        )
 
 
 class _ReaderOfExtract(Reader):
