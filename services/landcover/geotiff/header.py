@@ -14,6 +14,7 @@ from obstore.exceptions import BaseError as StoreError
 from obstore.store import HTTPStore, from_url
 from rasterio.enums import ColorInterp
 
+from landcover import s3
 from landcover.errors import SceneTooSlow, SceneUnreadable, SceneUnsupported
 from landcover.geotiff.opening import open_image, took_too_long
 from landcover.scene import Scene, SceneSource, place, public_location, version_token
@@ -49,7 +50,7 @@ def version(source: SceneSource, settings: ReadSettings) -> str:
             "retry_config": {"max_retries": 2, "retry_timeout": timedelta(seconds=settings.timeout_s)},
         }
         if url.scheme == "s3":
-            store, path = from_url(f"s3://{url.netloc}", **options), url.path.lstrip("/")
+            store, path = from_url(f"s3://{url.netloc}", **options, **s3.store_options()), url.path.lstrip("/")
         else:  # the whole address with its query, as it was given: it may be signed
             store, path = HTTPStore.from_url(source.location, **options), ""
         # One byte rather than HEAD, which addresses signed for GET refuse.

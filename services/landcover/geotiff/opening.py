@@ -13,6 +13,7 @@ import numpy as np
 import rasterio
 from rasterio.errors import RasterioError
 
+from landcover import s3
 from landcover.errors import SceneTooSlow, SceneUnreadable, SceneUnsupported
 from landcover.scene import SceneSource, public_location
 from landcover.settings import ReadSettings
@@ -88,7 +89,7 @@ def gdal_env(source: SceneSource, settings: ReadSettings) -> rasterio.Env:
             "GDAL_INGESTED_BYTES_AT_OPEN": 32768,
             "VSI_CACHE": True,
             "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",  # replaced objects; http has `open_dataset`'s names
-        }
+        } | s3.gdal_options()
     return rasterio.Env(**options)
 
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from obstore.exceptions import BaseError as StoreError
 from obstore.store import HTTPStore, from_url
 
+from landcover import s3
 from landcover.errors import SceneTooSlow, SceneUnreadable, SceneUnsupported
 from landcover.scene import REMOTE_SCHEMES, SceneSource, public_location, version_token
 from landcover.settings import ReadSettings
@@ -91,7 +92,7 @@ def list_s3(location: str, suffixes: frozenset[str], settings: ReadSettings) -> 
     begin = time.monotonic()
     found: list[tuple[str, str]] = []
     try:
-        for batch in from_url(f"s3://{url.netloc}", **_options(settings)).list(folder or None, chunk_size=1000):
+        for batch in _bucket(url.netloc, settings).list(folder or None, chunk_size=1000):
             for each in batch:
                 key = each["path"]
                 if wild:
@@ -141,7 +142,7 @@ def _fetch(location: str, settings: ReadSettings) -> bytes:
     begin = time.monotonic()
     try:
         if url.scheme == "s3":
-            store, path = from_url(f"s3://{url.netloc}", **_options(settings)), url.path.lstrip("/")
+            store, path = _bucket(url.netloc, settings), url.path.lstrip("/")
         else:
             store, path = HTTPStore.from_url(location, **_options(settings)), ""
         answer = store.get(path)
@@ -160,6 +161,10 @@ def _failed(location: str, begin: float, settings: ReadSettings, what: str) -> S
     if time.monotonic() - begin >= settings.timeout_s * 0.95:
         return SceneTooSlow(f"{shown(location)} did not answer within {settings.timeout_s:g} s.")
     return SceneUnreadable(f"{shown(location)} cannot be read: its server did not give it; check {what}.")
+
+
+def _bucket(name: str, settings: ReadSettings) -> Any:
+    return from_url(f"s3://{name}", **_options(settings), **s3.store_options())
 
 
 def _options(settings: ReadSettings) -> dict[str, Any]:
