@@ -18,7 +18,7 @@ from playwright.sync_api import Page, Route, expect
 from pyproj import Transformer
 
 from landcover.geodesy import WGS84
-from map_browser import COLD_S, DESKTOP, PHONE, WARM_S, Open, get_json, wait_for
+from map_browser import COLD_S, DESKTOP, PHONE, WARM_S, Open, get_json, wait_for, wait_until_drawn
 from onnx_models import expected_classes, pixel_contract, write_pixel_model
 from rasters import noise, write_tif
 from running import Service, descendants, start_service
@@ -89,6 +89,7 @@ def fetched(url: str, path: Path) -> Path:
 
 def test_a_scene_becomes_files(open_page: Open, service: Service, folder: Path, tmp_path: Path) -> None:
     page = open_page(fragment("field")).page
+    wait_until_drawn(page, within_s=COLD_S)
     page.locator("#product summary").click()
     page.locator("#product-vectors").select_option("flatgeobuf")
     page.locator("#product-pmtiles").check()
@@ -101,8 +102,8 @@ def test_a_scene_becomes_files(open_page: Open, service: Service, folder: Path, 
     assert set(offered.values()) == {each["href"] for each in files.values()}
     assert offered["Polygons"].endswith("field.fgb")
     assert offered["Web map"].endswith("field.pmtiles")
-    megabytes = files["confidence"]["size_bytes"] / 1e6
-    expect(page.locator("#product-files li").nth(1)).to_have_text(f"Confidence.tif, {megabytes:.1f} MB")
+    kilobytes = files["confidence"]["size_bytes"] / 1e3
+    expect(page.locator("#product-files li").nth(1)).to_have_text(re.compile(rf"^Confidence\.tif, {kilobytes:.0f} kB$"))
     with page.expect_download() as download:
         page.get_by_role("link", name="Classes", exact=True).click()
     assert download.value.suggested_filename == "field.tif"
@@ -151,13 +152,13 @@ def test_a_job_is_followed_through_a_reload_and_a_restart(open_page: Open, servi
     page.locator("#product summary").click()
     expect(page.locator("#product-form")).to_be_hidden()
     expect(page.locator("#product-progress")).to_be_visible()
-    api = service.child("API").process
-    assert api is not None
-    for pid in {api.pid} | descendants(api.pid):
+    api = service.child("API")
+    assert api.process is not None
+    for pid in {api.process.pid} | descendants(api.process.pid):
         os.kill(pid, signal.SIGKILL)
-    api.wait()
+    api.process.wait()
     expect(page.locator("#product-problem")).to_contain_text("cannot be reached")
-    service.processes.restart_dead()
+    api.start()
     expect_state(page, "done")
     expect(page.locator("#product-problem")).to_be_hidden()
     assert len(jobs(service, "town")) == 1
@@ -196,9 +197,7 @@ def test_a_job_of_somebody_else_is_followed(open_page: Open, service: Service) -
     assert "Classes" in links(page)
 
 
-def test_blocks_that_cannot_be_had_are_listed_and_may_be_holes(
-    open_page: Open, service: Service, folder: Path
-) -> None:
+def test_blocks_that_cannot_be_had_are_listed_and_may_be_holes(open_page: Open, service: Service, folder: Path) -> None:
     scene = folder / "ruin.tif"
     size = scene.stat().st_size
     with scene.open("r+b") as file:
@@ -248,7 +247,9 @@ def test_phone_has_room_for_it(open_page: Open, service: Service) -> None:
     page.locator("#product-begin").tap()
     expect_state(page, "done")
     wait_for(
-        lambda: bool(page.locator("#product-files").evaluate("list => list.getBoundingClientRect().bottom <= innerHeight")),
+        lambda: bool(
+            page.locator("#product-files").evaluate("list => list.getBoundingClientRect().bottom <= innerHeight")
+        ),
         within_s=WARM_S,
         what="the files in sight",
         page=page,
