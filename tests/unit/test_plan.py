@@ -17,6 +17,7 @@ from landcover.planning.estimate import (
     BLOCK_BYTES_PER_PX,
     CLASS_BYTES_PER_PX,
     JOB_BLOCKS_PER_S,
+    SERVERS_BLOCKS_PER_S,
     WRITER_MPX_PER_S,
     Rates,
     estimate,
@@ -72,6 +73,13 @@ def test_jobs_side_by_side_share_books_and_writing(model: ModelFile) -> None:
     (fleet,) = estimate(load, Rates(mpx_per_s=1e6, basis="", jobs=4), [1]).fleets
     assert fleet.bound_by == "job"
     assert fleet.hours * 3600 == pytest.approx(16 / JOB_BLOCKS_PER_S / 4 + 1 / WRITER_MPX_PER_S / 4)
+
+
+def test_more_jobs_than_one_cache_serves(model: ModelFile) -> None:
+    load = workload_of_area(1.0, 1.0, model, imagery_of_area(tile_px=None, bytes_per_px=1.0, requests_per_s=None))
+    (fleet,) = estimate(load, Rates(mpx_per_s=1e6, basis="", jobs=1000), [1]).fleets
+    assert fleet.bound_by == "servers"
+    assert fleet.mapping_hours * 3600 == pytest.approx(16 / SERVERS_BLOCKS_PER_S)
 
 
 def test_finer_imagery_is_decimated(model: ModelFile) -> None:

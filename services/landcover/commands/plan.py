@@ -221,10 +221,11 @@ def _print_fleets(console: Any, result: Estimate) -> None:
     why = {
         "workers": "the workers",
         "imagery": f"the imagery's server ({result.workload.imagery.requests_per_s or 0:g} requests/s)",
+        "servers": "one cache: give regions a broker and a cache of their own",
         "job": f"the books of {result.rates.jobs} job(s): cut it into more (--jobs)",
     }
     table = Table(box=None, pad_edge=False)
-    for name in ("workers", "mapped in", "written in", "cost"):
+    for name in ("workers", "mapped in", "done in", "cost"):
         table.add_column(name, justify="right")
     table.add_column("bound by")
     for fleet in result.fleets:

@@ -23,6 +23,9 @@ CONFIDENCE_BYTES_PER_PX = 1.05
 JOB_BLOCKS_PER_S = 100.0
 """What one job's process can claim, fetch, check and keep, on one core and a common disk (docs/scale.md)."""
 
+SERVERS_BLOCKS_PER_S = 1400.0
+"""What one cache gets through at 0.7 ms of processor time a block; one broker gets through more (docs/scale.md)."""
+
 WRITER_MPX_PER_S = 20.0
 """What one job's process writes of a class map, on one core; with confidence less than half (docs/scale.md)."""
 
@@ -49,7 +52,7 @@ class Fleet:
     mapping_hours: float
     """Until the last block is there; then files are written, and workers are free."""
     bound_by: str
-    """What takes so long: `workers`, `imagery` (its server's pace) or `job` (the books of the jobs)."""
+    """What takes so long: `workers`, `imagery` (its server's pace), `job` (the jobs' books) or `servers` (the cache)."""
     hours: float
     """With the writing of files."""
     cost: float | None
@@ -95,6 +98,7 @@ def estimate(workload: Workload, rates: Rates, workers: Sequence[int]) -> Estima
     bounds = {
         "imagery": (least_requests or 0) / pace / 3600 if pace else 0.0,
         "job": workload.blocks / JOB_BLOCKS_PER_S / 3600 / rates.jobs,
+        "servers": workload.blocks / SERVERS_BLOCKS_PER_S / 3600,
     }
     writing_hours = workload.pixels / 1e6 / WRITER_MPX_PER_S / 3600 / rates.jobs
     return Estimate(
