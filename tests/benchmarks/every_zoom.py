@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import statistics
 import sys
 import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import httpx
 import morecantile
@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from landcover import block, local
 from landcover.catalog import demo_model_path
+from landcover.commands.bench_statistics.processes import processor_s
 from landcover.connections import connect
 from landcover.contract import read_model
 from landcover.grid import grid_for
@@ -40,6 +41,7 @@ from rasters import scene_of
 
 PERIOD_PX = 4096
 PLACE = Affine(0.5, 0, 300_000, 0, -0.5, 4_100_000)
+Bounds: TypeAlias = list[float]
 TMS = morecantile.tms.get("WebMercatorQuad")
 
 
@@ -135,44 +137,56 @@ def measure(folder: Path, side_px: int, tiles: int, picture: Path | None) -> Non
         with httpx.Client(base_url=url, timeout=60) as client:
             document = client.get("/scenes/large/landcover/WebMercatorQuad/tilejson.json").json()
             print(f"TileJSON: zooms {document['minzoom']} to {document['maxzoom']} (tiles of 512 px)")
-            report(client, cache, document["bounds"], tiles, picture)
+            images = report(processes, client, cache, document["bounds"], tiles)
+            if picture:
+                draw_sheet(images, picture)
     finally:
         processes.stop()
 
 
-def report(client: httpx.Client, cache: object, bounds: list[float], tiles: int, picture: Path | None) -> None:
-    """One line for each zoom."""
+def report(service: local.LocalService, client: httpx.Client, cache: Any, bounds: Bounds, tiles: int) -> list[bytes]:
+    """Print a line for each zoom: first with an empty cache, then drawn again from what is in it, then asked again.
+
+    Costs are processor time of the API, for a tile: by the clock others on the machine would be measured, too.
+    """
+    pid = next(child for child in service.children if child.name == "API").process.pid
     west, south, east, north = bounds
     images = []
-    print("zoom | first, ms | others, ms | warm, ms | product reads | cache reads a tile | bytes from the cache a tile")
+    print(
+        "zoom | first, ms | drawn again, ms | asked again, ms | product reads | cache reads a tile | KiB of them a tile"
+    )
     for zoom in range(19):
+        around = touching(bounds, zoom)[:tiles]
+        cache.flushdb()
+        rounds, product, hashes, sent = [], product_reads(client), (0, 0), (0, 0)
+        for number in range(3):
+            hashes, spent = reads(cache), processor_s(pid)
+            images_now = [get(client, zoom, x, y) for x, y in around]
+            rounds.append((processor_s(pid) - spent) * 1000 / len(around))
+            if number == 0:
+                product, expected = product_reads(client) - product, images_now
+                for key in cache.scan_iter(match="tile:*", count=1000):
+                    cache.delete(key)
+            elif number == 1:
+                sent = tuple((now - then) / len(around) for now, then in zip(reads(cache), hashes, strict=True))
+            assert images_now == expected
+        print(f"{zoom} | {rounds[0]:.0f} | {rounds[1]:.0f} | {rounds[2]:.1f} | {product:.0f} | {sent[0]:.1f} | "
+              f"{sent[1] / 1024:.0f}")  # fmt: skip
         middle = TMS.tile((west + east) / 2, (south + north) / 2, zoom)
-        around = sorted({(middle.x + i % 3 - 1, middle.y + i // 3 - 1) for i in range(9)} & set(inside(bounds, zoom)))
-        cache.flushdb()  # type: ignore[attr-defined]
-        before = product_reads(client)
-        times = [get(client, zoom, x, y) for x, y in around[:tiles]]
-        read = product_reads(client) - before
-        for key in cache.scan_iter(match="tile:*", count=1000):  # type: ignore[attr-defined]
-            cache.delete(key)  # type: ignore[attr-defined]
-        drawn_before = reads(cache)
-        again = [get(client, zoom, x, y) for x, y in around[:tiles]]
-        drawn = [after - before for after, before in zip(reads(cache), drawn_before, strict=True)]
-        warm = [get(client, zoom, x, y) for x, y in around[:tiles]]
-        count = len(around[:tiles])
-        print(f"{zoom} | {times[0][0]:.0f} | {statistics.median(t for t, _ in again):.1f} | "
-              f"{statistics.median(t for t, _ in warm):.1f} | {read:.0f} | "
-              f"{drawn[0] / count:.1f} | {drawn[1] / count / 1024:.0f} KiB")  # fmt: skip
-        assert [data for _, data in times] == [data for _, data in again]
-        images.append(get(client, zoom, middle.x, middle.y)[1])
-    if picture:
-        opened = [Image.open(io.BytesIO(data)).convert("RGBA") for data in images]
-        sheet = Image.new("RGBA", (len(opened) * 260, 260), "white")
-        for number, image in enumerate(opened):
-            sheet.paste(image, (number * 260 + 2, 2), image)
-        sheet.save(picture)
+        images.append(get(client, zoom, middle.x, middle.y))
+    return images
 
 
-def inside(bounds: list[float], zoom: int) -> list[tuple[int, int]]:
+def draw_sheet(images: list[bytes], picture: Path) -> None:
+    """The tiles beside one another."""
+    sheet = Image.new("RGBA", (len(images) * 260, 260), "white")
+    for number, data in enumerate(images):
+        tile = Image.open(io.BytesIO(data)).convert("RGBA")
+        sheet.paste(tile, (number * 260 + 2, 2), tile)
+    sheet.save(picture)
+
+
+def touching(bounds: Bounds, zoom: int) -> list[tuple[int, int]]:
     """Tiles near the middle that touch the scene."""
     west, south, east, north = bounds
     middle = TMS.tile((west + east) / 2, (south + north) / 2, zoom)
@@ -186,13 +200,12 @@ def inside(bounds: list[float], zoom: int) -> list[tuple[int, int]]:
     return found
 
 
-def get(client: httpx.Client, zoom: int, x: int, y: int) -> tuple[float, bytes]:
-    """Milliseconds, and the tile."""
-    began = time.perf_counter()
+def get(client: httpx.Client, zoom: int, x: int, y: int) -> bytes:
+    """A finished tile."""
     response = client.get(f"/scenes/large/landcover/tiles/WebMercatorQuad/{zoom}/{x}/{y}.png", params={"wait": 60})
     response.raise_for_status()
     assert "landcover-pending" not in response.headers
-    return (time.perf_counter() - began) * 1000, response.content
+    return response.content
 
 
 def product_reads(client: httpx.Client) -> float:
@@ -201,11 +214,10 @@ def product_reads(client: httpx.Client) -> float:
     return sum(float(line.split()[-1]) for line in lines if line.startswith("landcover_api_product_seconds_count"))
 
 
-def reads(cache: object) -> tuple[int, int]:
+def reads(cache: Any) -> tuple[int, int]:
     """Hash reads of the cache server so far, and bytes it has sent."""
-    commands = cache.info("commandstats")  # type: ignore[attr-defined]
-    sent = cache.info("stats")["total_net_output_bytes"]  # type: ignore[attr-defined]
-    return int(commands.get("cmdstat_hmget", {}).get("calls", 0)), int(sent)
+    calls = cache.info("commandstats").get("cmdstat_hmget", {}).get("calls", 0)
+    return int(calls), int(cache.info("stats")["total_net_output_bytes"])
 
 
 if __name__ == "__main__":
