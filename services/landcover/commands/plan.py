@@ -256,17 +256,19 @@ def _count_text(count: float) -> str:
 
 
 def _positive(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"a number greater than 0, not {text}")
     return number
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"1 or more, not {text}")
-    return number
+    return int(text)
 
 
 def _bbox(text: str) -> tuple[float, float, float, float]:

@@ -52,7 +52,7 @@ class Fleet:
     mapping_hours: float
     """Until the last block is there; then files are written, and workers are free."""
     bound_by: str
-    """What takes so long: `workers`, `imagery` (its server's pace), `job` (the jobs' books) or `servers` (the cache)."""
+    """What takes so long: `workers`, `imagery` (its server), `job` (the jobs' books) or `servers` (the cache)."""
     hours: float
     """With the writing of files."""
     cost: float | None

@@ -16,7 +16,7 @@ from landcover.commands.bench_scale.bookkeeping import Books, keep_books
 from landcover.commands.bench_scale.throughput import BATCH, Throughput, measure_throughput
 from landcover.commands.bench_scale.writing import Writing, measure_writing
 
-TINY_PX = 64
+TINY_PX = 8
 """A side of the blocks of which there are very many: the books are the same whatever a block holds."""
 WHOLE_BLOCKS = 2_000
 WHOLE_PX = 512
