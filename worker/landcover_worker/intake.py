@@ -33,8 +33,11 @@ SILENT_AFTER_S = 10.0
 POLL_S = 1
 """How long a question to the broker waits for a task; kombu's own default."""
 FULL_POLL_S = 0.02
-"""The same, while it leaves out the bulk queue: less than a batch takes, so that the network never waits for it. A broker
-with little to do looks at such limits only ten times a second, which a worker that is not fast bears."""
+"""The same, while it leaves out the bulk queue: less than a batch takes, so that the network never waits for it.
+
+A broker with little to do looks at such limits only ten times a second; a network for which that is too seldom makes it
+busy.
+"""
 
 
 class Intake:
