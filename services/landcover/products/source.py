@@ -117,7 +117,7 @@ class ProductReader:
         made: dict[str, bytes] = {}
         for layer in layers:
             full = _Band(record=record, grid=grid, layer=layer, level=0)
-            last = min(len(self._open(full).overviews(full.number)), first + level, _aligned(record))
+            last = min(self._overviews(full), first + level, _aligned(record))
             if last < first:
                 return None
             band = _Band(record=record, grid=grid, layer=layer, level=last)
@@ -147,6 +147,12 @@ class ProductReader:
             ) from error
         return cell
 
+    def _overviews(self, band: _Band) -> int:
+        """How many overviews a layer has; of a remote file this may mean to read on."""
+        image = self._open(band)
+        with gdal_env(_source(band), self._settings):
+            return len(image.overviews(band.number))
+
     def _open(self, band: _Band) -> Any:
         """The file at the band's overview, open for this thread."""
         files: OrderedDict[object, Any] = self._local.__dict__.setdefault("files", OrderedDict())
@@ -159,13 +165,15 @@ class ProductReader:
         try:
             with gdal_env(source, self._settings):
                 image = open_dataset(source, self._settings, **options)
+                try:
+                    _check_file(band, image)
+                except ProductUnreadable:
+                    image.close()
+                    raise
+        except ProductUnreadable:
+            raise
         except LandcoverError as error:
             raise ProductUnreadable(f"Product {band.record.id} cannot be read: {error}") from error
-        try:
-            _check_file(band, image)
-        except ProductUnreadable:
-            image.close()
-            raise
         files[key] = image
         if len(files) > OPEN_PER_THREAD:
             files.popitem(last=False)[1].close()
