@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from rasterio.windows import Window
 
 from landcover import block, overview
 from landcover.block import Layer
-from landcover.errors import LandcoverError, ProductUnreadable
+from landcover.errors import LandcoverError, ProductUnreadable, SceneUnreadable
 from landcover.geotiff.opening import gdal_env, open_dataset
 from landcover.grid import BlockIndex, Grid
 from landcover.products.register import ProductRecord
@@ -26,6 +27,9 @@ from landcover.settings import ReadSettings
 
 OPEN_PER_THREAD = 32
 """Files at one overview each."""
+
+LACKING_S = 60.0
+"""How long it is believed that a file has no such overview: a server's fault may look the same."""
 
 PLACE_TOLERANCE_PX = 0.01
 
@@ -116,11 +120,12 @@ class ProductReader:
         first = overview.SCALE_LEVELS * scale
         made: dict[str, bytes] = {}
         for layer in layers:
-            full = _Band(record=record, grid=grid, layer=layer, level=0)
-            last = min(self._overviews(full), first + level, _aligned(record))
+            self._open(_Band(record=record, grid=grid, layer=layer, level=0))
+            last = min(first + level, _aligned(record))
+            while last >= first and not self._has(band := _Band(record=record, grid=grid, layer=layer, level=last)):
+                last -= 1
             if last < first:
                 return None
-            band = _Band(record=record, grid=grid, layer=layer, level=last)
             cell = self._cell(band, index, grid.block_px >> (last - first))
             if layer == "class":
                 _check_values(record, cell, max_value)
@@ -147,11 +152,25 @@ class ProductReader:
             ) from error
         return cell
 
-    def _overviews(self, band: _Band) -> int:
-        """How many overviews a layer has; of a remote file this may mean to read on."""
-        image = self._open(band)
-        with gdal_env(_source(band), self._settings):
-            return len(image.overviews(band.number))
+    def _has(self, band: _Band) -> bool:
+        """Whether a file, which can be read, has an overview; told by opening it.
+
+        Rasterio can count them, but holds Python's lock while it does: a slow server would stop the whole process.
+        """
+        lacking: dict[object, float] = self._local.__dict__.setdefault("lacking", {})
+        now = time.monotonic()
+        if lacking.get(key := self._key(band), 0.0) > now:
+            return False
+        try:
+            self._open(band)
+        except ProductUnreadable as error:
+            if not isinstance(error.__cause__, SceneUnreadable):
+                raise
+            for old in [each for each, until in lacking.items() if until <= now]:
+                del lacking[old]
+            lacking[key] = now + LACKING_S
+            return False
+        return True
 
     def _open(self, band: _Band) -> Any:
         """The file at the band's overview, open for this thread."""
