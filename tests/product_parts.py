@@ -69,16 +69,19 @@ def spec_of(
     return ProductSpec(scene=scene, model=model, grid=grid, area=area or whole_grid(grid))
 
 
-def drawn_map(height: int, width: int, *, seed: int = 0, unknown: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
-    """Patches of all eight classes with speckles, some of it unknown; and its confidence. Both `(height, width)`."""
+def drawn_map(height: int, width: int, *, seed: int = 0, speckles: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
+    """Patches of all eight classes, and its confidence, both `(height, width)`.
+
+    A share of `speckles` of the pixels is of any class, and as many are unknown.
+    """
     random = np.random.default_rng(seed)
     cells = random.integers(1, 9, (height // 37 + 2, width // 37 + 2), dtype=np.uint8)
     rows = (np.arange(height)[:, None] + 9 * np.sin(np.arange(width) / 23)).clip(0).astype(int) // 37
     cols = (np.arange(width)[None, :] + 9 * np.sin(np.arange(height)[:, None] / 17)).clip(0).astype(int) // 37
     classes = cells[rows.clip(max=len(cells) - 1), cols.clip(max=cells.shape[1] - 1)]
-    speckles = random.random((height, width))
-    classes = np.where(speckles < 0.05, random.integers(1, 9, (height, width), dtype=np.uint8), classes)
-    classes[speckles > 1 - unknown] = 0
+    chance = random.random((height, width))
+    classes = np.where(chance < speckles, random.integers(1, 9, (height, width), dtype=np.uint8), classes)
+    classes[chance > 1 - speckles] = 0
     confidence = random.integers(1, 256, (height, width), dtype=np.uint8)
     confidence[classes == 0] = 0
     return classes, confidence

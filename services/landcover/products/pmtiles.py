@@ -109,22 +109,34 @@ class _Square:
 
 
 def _squares(spec: ProductSpec, zoom: int) -> list[_Square]:
-    """The squares of a zoom that the product may touch, in the order of their tiles' ids."""
-    above = max(zoom - _SHARED_ZOOMS, 0)
-    count = 1 << above
+    """The squares of a zoom that the product may touch, in the order of their tiles' ids.
+
+    They are no larger than the product: warping the emptiness around a small one would take longer than all else.
+    """
+    extents = _extents(spec)
+    widest = max(float(np.ptp(extent.reshape(2, 2), axis=1).max()) for extent in extents) * (1 << zoom)
+    shared = min(_SHARED_ZOOMS, zoom, max(0, math.ceil(math.log2(widest))))
+    above = zoom - shared
     found = set()
+    for extent in extents:
+        # A little further on each side, where the outline bulges between its points, costs nothing: it is empty.
+        west, east, north, south = extent * (1 << above) + np.array([-1, 1, -1, 1]) * _ALMOST
+        last = (1 << above) - 1
+        for row in range(max(math.floor(north), 0), min(math.floor(south), last) + 1):
+            for col in range(max(math.floor(west), 0), min(math.floor(east), last) + 1):
+                found.add((zxy_to_tileid(above, col, row), col, row))
+    return [_Square(zoom=zoom, side=1 << shared, col=col, row=row) for _, col, row in sorted(found)]
+
+
+def _extents(spec: ProductSpec) -> list[npt.NDArray[np.float64]]:
+    """West, east, north and south of each part of the footprint, as shares of the world from its north-west corner."""
+    extents = []
     for part in shapely.get_parts(footprint_wgs84(spec)):
         west, south, east, north = part.bounds
-        x, y = transformer(WGS84, WEB_MERCATOR).transform(
-            [west, east], np.clip([north, south], -_MAX_LAT, _MAX_LAT).tolist()
-        )
-        cols = (np.array(x) + _HALF_WORLD_M) / (2 * _HALF_WORLD_M) * count
-        rows = (_HALF_WORLD_M - np.array(y)) / (2 * _HALF_WORLD_M) * count
-        # One further on each side, where the outline bulges between its points, costs nothing: it is empty.
-        for row in range(max(math.floor(rows[0] - _ALMOST), 0), min(math.floor(rows[1] + _ALMOST), count - 1) + 1):
-            for col in range(max(math.floor(cols[0] - _ALMOST), 0), min(math.floor(cols[1] + _ALMOST), count - 1) + 1):
-                found.add((zxy_to_tileid(above, col, row), col, row))
-    return [_Square(zoom=zoom, side=1 << (zoom - above), col=col, row=row) for _, col, row in sorted(found)]
+        lats = np.clip([north, south], -_MAX_LAT, _MAX_LAT)
+        x, y = transformer(WGS84, WEB_MERCATOR).transform([west, east], lats.tolist())
+        extents.append(0.5 + np.array([*x, *np.negative(y)]) / (2 * _HALF_WORLD_M))
+    return extents
 
 
 class _Drawer:
