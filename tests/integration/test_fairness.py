@@ -90,7 +90,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         version = current_version(source, ReadSettings())
         blocks = BlockSet(source=source, version=version, digest=model.digest, decimation=1)
         desk = Desk(env["LANDCOVER_CACHE_URL"], env["LANDCOVER_BROKER_URL"], blocks)
-        processes.wait_until(lambda: bool(workers(desk.broker)), timeout_s=60)
+        processes.wait_until(lambda: bool(workers(desk.broker)), timeout_s=120)
         yield desk
     finally:
         processes.stop()
