@@ -26,9 +26,11 @@ from pystac.extensions.projection import ProjectionExtension
 from landcover.errors import DestinationUnwritable, InvalidConfiguration, SceneChanged
 from landcover.grid import BlockIndex
 from landcover.products import write as writing
+from landcover.products.pmtiles import write_pmtiles
 from landcover.products.spec import Outputs, ProductSpec
 from landcover.products.spool import Spool
 from landcover.products.stac import footprint_wgs84
+from landcover.products.vectors import Layers, write_vectors
 from landcover.products.write import ProductFile, write_products
 from product_parts import DIGEST, drawn_map, fill_spool, spec_of
 from s3_server import S3Server, s3_server
@@ -187,9 +189,7 @@ def largest_file(size: int) -> Iterator[None]:
     [
         (Outputs(), 5_000),
         (Outputs(), 60_000),
-        (Outputs(confidence="none", vectors="flatgeobuf"), 100_000),
-        (Outputs(confidence="none", vectors="geoparquet"), 100_000),
-        (Outputs(confidence="none", pmtiles=True), 95_000),
+        (Outputs(confidence="none", vectors="flatgeobuf"), 60_000),
     ],
 )
 def test_a_full_disk_is_a_sentence_and_leaves_nothing(
@@ -200,6 +200,19 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
     assert spool.count() > 0
     write(spec, spool, tmp_path / "map.tif", outputs)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".pmtiles"])
+def test_a_disk_that_fills_up_late(spec: ProductSpec, spool: Spool, tmp_path: Path, suffix: str) -> None:
+    """These files are smaller than the class map, so that it is there already."""
+    write(spec, spool, tmp_path / "map.tif", Outputs(confidence="none"))
+    classes, path = tmp_path / "map.tif", tmp_path / f"map{suffix}"
+    layers = Layers(classes=classes, confidence=None)
+    with pytest.raises(OSError, match="File too large"), largest_file(5_000):
+        if suffix == ".parquet":
+            write_vectors(path, layers, spec.model.contract.classes, lambda share: None)
+        else:
+            write_pmtiles(path, classes, spec, lambda share: None)
 
 
 def test_a_folder_that_cannot_be_is_a_sentence(spec: ProductSpec, spool: Spool, tmp_path: Path) -> None:
