@@ -21,6 +21,7 @@ from landcover.products.write import write_products
 from landcover.settings import ReadSettings
 from overview_parts import MAX_VALUE, blobs, blocks_of, grid_of_size, overviews_of, padded, write_pyramid
 from product_parts import drawn_map, fill_spool, spec_of
+from s3_server import s3_server
 
 
 def record_of(grid: Grid, classes: Path, confidence: Path, **changes: Any) -> ProductRecord:
@@ -244,3 +245,26 @@ def test_a_written_product_gives_what_its_blocks_give(
     index = BlockIndex(20, 30)
     place = np.s_[640:672, 960:992]
     assert reader.block(record, spec.grid, index, most) == block.encode(classes[place], confidence[place], most)
+
+
+def test_a_product_in_a_bucket(tmp_path: Path, reader: ProductReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server runs in this process: were Python's lock held while GDAL waits for it, nothing would come."""
+    grid = grid_of_size(300, 300)
+    classes, confidence = blobs(300, 300, seed=10)
+    with s3_server() as bucket:
+        for name, kind, data in (("c", "class", classes), ("q", "confidence", confidence)):
+            file = write_pyramid(tmp_path / f"{name}.tif", grid, [(kind, data)])
+            bucket.objects[f"maps/{name}.tif"] = file.read_bytes()
+        environment = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "somewhere"}
+        for name, value in {**environment, "AWS_ENDPOINT_URL": bucket.url, "AWS_ALLOW_HTTP": "true"}.items():
+            monkeypatch.setenv(name, value)
+        places = {"classes": "s3://maps/c.tif", "confidence": "s3://maps/q.tif"}
+        record = record_of(grid, tmp_path, tmp_path).model_copy(update=places)
+        index = BlockIndex(3, 3)
+        assert reader.block(record, grid, index, MAX_VALUE) == blocks_of(grid, classes, confidence)[index]
+        found = read_overview(reader, record, grid, 1, BlockIndex(1, 1), MAX_VALUE)
+        expected = overviews_of(grid, blocks_of(grid, classes, confidence), 1)[BlockIndex(1, 1)]
+        assert found == {name: data for name, data in expected.items() if name != "h"}
+        gone = record.model_copy(update={"classes": "s3://maps/none.tif", "id": "gone"})
+        with pytest.raises(ProductUnreadable, match="Product gone"):
+            reader.block(gone, grid, index, MAX_VALUE)
