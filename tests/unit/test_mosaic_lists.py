@@ -266,6 +266,7 @@ def test_catalogue_entries(tmp_path: Path, parts: list[Path], settings: ReadSett
         ({"mosaic": None}, "`mosaic:` needs a folder"),
         ({"mosaic": {"crs": "EPSG:25832"}}, "`mosaic:` needs a folder"),
         ({"mosaic": "a", "location": "b"}, "either `location:` or `mosaic:`, not both"),
+        ({"mosaic": "gone"}, "There is no file or folder"),
         ({"mosaic": {"images": "a", "crs": "EPSG:1"}}, "'EPSG:1' is no CRS"),
         ({"mosaic": {"images": "a", "resolution": 0}}, "mosaic.resolution"),
         ({"mosaic": {"images": "a", "order": "newest"}}, "mosaic.order"),
@@ -273,6 +274,7 @@ def test_catalogue_entries(tmp_path: Path, parts: list[Path], settings: ReadSett
     ],
 )
 def test_catalogue_entries_that_cannot_be(tmp_path: Path, entry: dict[str, Any], sentence: str) -> None:
+    (tmp_path / "a").mkdir()
     with pytest.raises(InvalidConfiguration) as caught:
         list(expand_scenes(str(write_catalogue(tmp_path, entry))))
     assert sentence in str(caught.value)
