@@ -10,12 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
-from pyproj import CRS
 
+from landcover.geoparquet import GEOMETRY, geo_metadata
 from landcover.statistics.tables import adjusted_interval_m2, attribute_names, change_pairs
-from landcover.vectors import Polygons, is_wgs84, shape_of
+from landcover.vectors import Polygons, shape_of
 
-GEOMETRY = "geometry"
 _OF_FEATURE = ("scene", "model", "model_digest", "complete", "coverage", "total_area_m2", "mapped_area_m2")
 
 
@@ -37,19 +36,10 @@ def write_geoparquet(path: Path, polygons: Polygons) -> None:
     shapes = [shapely.force_2d(shape_of(feature["geometry"])) for feature in features]
     arrays = {name: _array(values) for name, values in columns.items()}
     arrays[GEOMETRY] = pa.array([None if shape is None else shapely.to_wkb(shape) for shape in shapes], pa.binary())
-    table = pa.table(arrays).replace_schema_metadata({"geo": json.dumps(_geo(shapes, polygons.crs))})
+    kinds = {shape.geom_type for shape in shapes if shape is not None}
+    metadata = geo_metadata(polygons.crs, kinds, shapely.total_bounds(shapes).tolist())
+    table = pa.table(arrays).replace_schema_metadata(metadata)
     pq.write_table(table, path, compression="zstd")
-
-
-def _geo(shapes: Sequence[Any], crs: str) -> dict[str, Any]:
-    column: dict[str, Any] = {
-        "encoding": "WKB",
-        "geometry_types": sorted({shape.geom_type for shape in shapes if shape is not None}),
-        "bbox": shapely.total_bounds(shapes).tolist(),
-    }
-    if not is_wgs84(crs):  # which is what GeoParquet supposes
-        column["crs"] = CRS.from_user_input(crs).to_json_dict()
-    return {"version": "1.1.0", "primary_column": GEOMETRY, "columns": {GEOMETRY: column}}
 
 
 def _figures(feature: Mapping[str, Any], number: int) -> dict[str, Any]:
