@@ -131,7 +131,10 @@ class ExtractReader(BaseReader):
 
     def point(self, lon: float, lat: float, coord_crs: CRS = WGS84_CRS, **options: Any) -> PointData:
         """The values at a point."""
-        (x,), (y,) = rasterio.warp.transform(coord_crs, self.crs, [lon], [lat])
+        try:
+            (x,), (y,) = rasterio.warp.transform(coord_crs, self.crs, [lon], [lat])
+        except CPLE_BaseError:  # the CRS does not reach it
+            x = y = math.inf
         left, bottom, right, top = self.bounds
         if not (left <= x <= right and bottom <= y <= top):
             raise PointOutsideBounds(f"{lon}, {lat} is outside of the scene.")
