@@ -54,6 +54,7 @@ class Progress:
     """Of a stage after the mapping, 0..1."""
     trouble: str | None = None
     """Why nothing goes on at the moment."""
+    _percent: int = 0
     _marks: deque[tuple[float, int]] = field(default_factory=deque)
 
     def add(self, count: int) -> None:
@@ -63,10 +64,12 @@ class Progress:
 
     @property
     def percent(self) -> int:
-        """Never 100: that is for what has ended."""
+        """Never 100: that is for what has ended. Never less than before: files are written one after the other."""
         mapped = self.done / max(self.total, 1)
         written = self.stage_share if self.stage != "mapping" else 0.0
-        return min(99, int(100 * (MAPPING_SHARE * mapped + (1 - MAPPING_SHARE) * written)))
+        now = min(99, int(100 * (MAPPING_SHARE * mapped + (1 - MAPPING_SHARE) * written)))
+        self._percent = max(self._percent, now)
+        return self._percent
 
     @property
     def rate(self) -> float | None:
