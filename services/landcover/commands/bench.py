@@ -44,7 +44,7 @@ def add_parser(subparsers: Any) -> None:
         "  landcover bench statistics                 polygons of 10 to 1 000 blocks, in two minutes\n"
         "  landcover bench statistics --largest 10000    a 1.7 GB cache, twenty minutes\n"
         "  landcover bench scale                      workers that sleep, in five minutes\n"
-        "  landcover bench scale --bookkeeping 1000000    as docs/scale.md has it, an hour",
+        "  landcover bench scale --bookkeeping 1000000    as docs/scale.md has it, half an hour",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
