@@ -215,7 +215,7 @@ def test_a_written_product_gives_what_its_blocks_give(
     """At every level that is drawn, through the files that jobs write."""
     spec = spec_of(720, 1100, block_px=32)
     classes, confidence = drawn_map(720, 1100)
-    with Spool(tmp_path / "map.spool", spec.grid, "test") as spool:
+    with Spool(tmp_path / "map.spool", "test") as spool:
         fill_spool(spool, spec, classes, confidence, ())
         files = write_products(
             spec, spool, str(tmp_path / "map.tif"), Outputs(confidence=layout), holes={}, provenance={},

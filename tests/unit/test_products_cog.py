@@ -39,7 +39,7 @@ def write(
     holes: tuple[BlockIndex, ...] = (),
 ) -> list[ProductFile]:
     """Spool whole-scene maps and write the product `folder/map.tif`."""
-    with Spool(folder / "map.spool", spec.grid, "test") as spool:
+    with Spool(folder / "map.spool", "test") as spool:
         fill_spool(spool, spec, classes, confidence, holes)
         return write_products(
             spec,
@@ -237,7 +237,7 @@ def test_surroundings_of_a_region_cost_nothing(tmp_path: Path) -> None:
 def test_a_damaged_spool_is_named(tmp_path: Path) -> None:
     spec = spec_of(128, 128, block_px=64)
     classes, confidence = drawn_map(128, 128)
-    with Spool(tmp_path / "map.spool", spec.grid, "test") as spool:
+    with Spool(tmp_path / "map.spool", "test") as spool:
         fill_spool(spool, spec, classes, confidence)
         fields = block.encode(classes[:64, :64], confidence[:64, :64], 8) | {"c0": b"rubbish"}
         spool.put([(BlockIndex(0, 1), fields)])
@@ -253,7 +253,7 @@ def test_a_damaged_spool_is_named(tmp_path: Path) -> None:
 def test_a_destination_that_is_no_tif(tmp_path: Path, destination: str) -> None:
     spec = spec_of(64, 64, block_px=64)
     with (
-        Spool(tmp_path / "map.spool", spec.grid, "test") as spool,
+        Spool(tmp_path / "map.spool", "test") as spool,
         pytest.raises(InvalidRequest, match=r"give one that ends with NAME\.tif"),
     ):
         write_products(

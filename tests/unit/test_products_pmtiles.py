@@ -39,7 +39,7 @@ def write(
     told: Callable[[str, float], None] = lambda stage, share: None,
 ) -> Path:
     """Make the product's PMTiles."""
-    with Spool(folder / "map.spool", spec.grid, "test") as spool:
+    with Spool(folder / "map.spool", "test") as spool:
         fill_spool(spool, spec, classes, classes)
         write_products(
             spec, spool, str(folder / "map.tif"), Outputs(confidence="none", pmtiles=True), holes={},

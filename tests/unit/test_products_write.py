@@ -55,7 +55,7 @@ def spec() -> ProductSpec:
 @pytest.fixture(scope="module")
 def spool(spec: ProductSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spool]:
     """All its blocks but one."""
-    with Spool(tmp_path_factory.mktemp("spool") / "map.spool", spec.grid, "test") as spool:
+    with Spool(tmp_path_factory.mktemp("spool") / "map.spool", "test") as spool:
         fill_spool(spool, spec, *drawn_map(300, 400, speckles=0.002), holes=(BlockIndex(1, 1),))
         yield spool
 
@@ -323,7 +323,7 @@ def test_an_upload_that_is_ended_leaves_what_was_there(
 
 
 def test_a_spool_that_is_gone_is_a_sentence(spec: ProductSpec, tmp_path: Path) -> None:
-    with Spool(tmp_path / "map.spool", spec.grid, "test") as spool:
+    with Spool(tmp_path / "map.spool", "test") as spool:
         spool.put([])
         other = sqlite3.connect(tmp_path / "map.spool")
         other.execute("DROP TABLE block")

@@ -20,7 +20,6 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from landcover import block
-from landcover.block import HISTOGRAM_FIELD
 from landcover.block_set import BlockSet
 from landcover.coordination import (
     CLAIM_SCRIPT,
@@ -35,6 +34,7 @@ from landcover.errors import BlockDamaged, BlockFailed, LandcoverError, SceneCha
 from landcover.grid import BlockIndex
 from landcover.keys import DONE_CHANNEL, WORKER_PREFIX
 from landcover.presence import parse_presence
+from landcover.products.spool import FIELDS
 from landcover.queue import BULK_QUEUE, send_blocks
 
 logger = logging.getLogger(__name__)
@@ -83,18 +83,14 @@ class BulkEngine:
     """Asks for blocks and hands over what comes of them. For one thread."""
 
     def __init__(
-        self, cache: redis.Redis, broker: redis.Redis, celery: Celery, blocks: BlockSet, max_level: int
+        self, cache: redis.Redis, broker: redis.Redis, celery: Celery, blocks: BlockSet, block_px: int
     ) -> None:
-        """Of the blocks of `blocks`, whose last overview is `max_level`."""
+        """Of the blocks of `blocks`, each `block_px` a side."""
         self._cache = cache
         self._broker = broker
         self._celery = celery
         self._blocks = blocks
-        self._fields = [
-            HISTOGRAM_FIELD,
-            *(block.field(layer, level) for level in range(max_level + 1) for layer in ("class", "confidence")),
-        ]
-        self._sides = [1 << level for level in range(max_level, -1, -1) for _ in range(2)]
+        self._block_px = block_px
         self._claim_script = cache.register_script(CLAIM_SCRIPT)
         self._asked: dict[str, _Asked] = {}
         self._queue_empty = False
@@ -198,7 +194,7 @@ class BulkEngine:
         finished: list[tuple[BlockIndex, Fields]] = []
         with self._cache.pipeline(transaction=False) as pipe:
             for text in texts:
-                pipe.hmget(self._blocks.key(self._asked[text].index).block, self._fields)
+                pipe.hmget(self._blocks.key(self._asked[text].index).block, FIELDS)
             answers: list[list[bytes | None]] = pipe.execute()
         for text, values in zip(texts, answers, strict=True):
             index = self._asked[text].index
@@ -213,17 +209,16 @@ class BulkEngine:
             del self._asked[self._blocks.key(index).text]
 
     def _checked(self, values: Sequence[bytes | None]) -> Fields | None:
-        """The fields of a block if all are there and can be decoded."""
+        """The maps of a block if both are there and can be decoded."""
         whole = [value for value in values if value is not None]
         if len(whole) < len(values):
             return None
         try:
-            block.decode_histogram(whole[0])
-            for value, side in zip(whole[1:], self._sides, strict=True):
-                block.decode(value, side)
+            for value in whole:
+                block.decode(value, self._block_px)
         except BlockDamaged:
             return None
-        return dict(zip(self._fields, whole, strict=True))
+        return dict(zip(FIELDS, whole, strict=True))
 
     def _note_failure(self, text: str, failed: Callable[[BlockIndex, LandcoverError], None]) -> None:
         asked = self._asked[text]

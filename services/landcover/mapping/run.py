@@ -134,7 +134,7 @@ class MapRun:
             digest=spec.model.digest,
             decimation=spec.grid.decimation,
         )
-        self._engine = BulkEngine(cache, broker, celery, blocks, spec.grid.max_level)
+        self._engine = BulkEngine(cache, broker, celery, blocks, spec.grid.block_px)
         self._spool_path = spool
         self.progress = Progress()
 
@@ -148,7 +148,7 @@ class MapRun:
         """
         spec = self._spec
         identity = f"g{GRID_VERSION}:{spec.scene.id}:{spec.scene.version}:{spec.model.digest}:{spec.grid.decimation}"
-        with Spool(self._spool_path, spec.grid, identity) as spool:
+        with Spool(self._spool_path, identity) as spool:
             self._map(spool, allow_missing)
             if current_version(spec.scene.source, self._read) != spec.scene.version:
                 raise SceneChanged(

@@ -14,23 +14,24 @@ from types import TracebackType
 from typing import Self
 
 from landcover import block
-from landcover.block import HISTOGRAM_FIELD
 from landcover.errors import Conflict, DestinationUnwritable
-from landcover.grid import BlockIndex, Grid
+from landcover.grid import BlockIndex
 
-FORMAT = "1"
+FORMAT = "2"
 BUSY_S = 5.0
+
+FIELDS = (block.field("class", 0), block.field("confidence", 0))
+"""What is kept of a block; overviews and areas of the product are made anew, for its own outline."""
 
 
 class Spool:
     """The finished blocks of one product. For one thread; close it, or use it as a context."""
 
-    def __init__(self, path: Path, grid: Grid, identity: str) -> None:
+    def __init__(self, path: Path, identity: str) -> None:
         """Open the spool at `path`, or begin one.
 
         Args:
             path: the database file.
-            grid: whose blocks it holds.
             identity: names scene, version, model and whatever else makes a block what it is.
 
         Raises:
@@ -38,8 +39,6 @@ class Spool:
             DestinationUnwritable: it cannot be written, or is no spool.
         """
         self.path = path
-        self.fields = fields_of(grid)
-        """The names of the fields that are kept of each block, the smallest first."""
         self._identity = identity
         with self._trouble():
             self._database = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
@@ -65,12 +64,12 @@ class Spool:
         Raises:
             DestinationUnwritable: the disk is full, or the file has gone.
         """
-        names = ", ".join(f'"{name}"' for name in self.fields)
-        places = ", ".join("?" * (2 + len(self.fields)))
+        names = ", ".join(f'"{name}"' for name in FIELDS)
+        places = ", ".join("?" * (2 + len(FIELDS)))
         insert = f'INSERT OR REPLACE INTO block ("row", "col", {names}) VALUES ({places})'
         with self._transaction():
             for index, fields in blocks:
-                values = (index.row, index.col, *(fields[name] for name in self.fields))
+                values = (index.row, index.col, *(fields[name] for name in FIELDS))
                 self._database.execute(insert, values)
                 self._database.execute('DELETE FROM failure WHERE "row" = ? AND "col" = ?', (index.row, index.col))
 
@@ -119,7 +118,7 @@ class Spool:
         return found if found is None else tuple(found)
 
     def _prepare(self) -> None:
-        columns = ", ".join(f'"{name}" BLOB NOT NULL' for name in self.fields)
+        columns = ", ".join(f'"{name}" BLOB NOT NULL' for name in FIELDS)
         with self._transaction():
             self._database.execute("CREATE TABLE IF NOT EXISTS spool (format TEXT, identity TEXT)")
             self._database.execute(
@@ -159,15 +158,6 @@ class Spool:
                 f"{self.path} cannot be written ({error}); what is in it already is kept. Make room, or see to the "
                 "folder's permissions, and try again: it goes on from there."
             ) from error
-
-
-def fields_of(grid: Grid) -> tuple[str, ...]:
-    """Names of the fields of a block that a product is made of, the smallest first.
-
-    SQLite reads a row from its front, so that small overviews come without the full maps.
-    """
-    levels = range(grid.max_level, -1, -1)
-    return (HISTOGRAM_FIELD, *(block.field(layer, level) for level in levels for layer in ("class", "confidence")))
 
 
 def remove_spool(path: Path) -> None:

@@ -26,7 +26,7 @@ from landcover.errors import LandcoverError
 from landcover.grid import BlockIndex
 from landcover.keys import WORKER_PREFIX
 from landcover.mapping.engine import Fields
-from landcover.products.spool import Spool
+from landcover.products.spool import FIELDS, Spool
 
 CACHE_MEMORY = "256mb"
 SLOTS = 64
@@ -84,13 +84,13 @@ def keep_books(folder: Path, blocks: int, *, block_px: int, blobs: int, advance:
         engine = engine_of(stage, grid)
         marks: list[Mark] = []
         finished = size = 0
-        with Spool(folder / "spool", grid, "bench") as spool:
+        with Spool(folder / "spool", "bench") as spool:
             begin, own, before = time.perf_counter(), time.process_time(), stage.used_s()
 
             def done(some: Sequence[tuple[BlockIndex, Fields]]) -> None:
                 nonlocal finished, size
                 spool.put(some)
-                size = size or sum(len(some[0][1][name]) for name in spool.fields)
+                size = size or sum(len(some[0][1][name]) for name in FIELDS)
                 finished += len(some)
                 advance(len(some))
                 if finished * MARKS >= blocks * (len(marks) + 1):

@@ -64,7 +64,7 @@ def engine_of(stage: Stage, grid: Grid) -> BulkEngine:
     """The engine of a job that maps the made-up scene."""
     source = SceneSource(id="nowhere", location="/nowhere.tif")
     blocks = BlockSet(source=source, version=VERSION, digest=DIGEST, decimation=1)
-    return BulkEngine(stage.cache, stage.broker, make_celery(stage.env["LANDCOVER_BROKER_URL"]), blocks, grid.max_level)
+    return BulkEngine(stage.cache, stage.broker, make_celery(stage.env["LANDCOVER_BROKER_URL"]), blocks, grid.block_px)
 
 
 def made_up_grid(blocks: int, block_px: int, *, cols: int = COLS) -> Grid:

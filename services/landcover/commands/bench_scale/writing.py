@@ -45,7 +45,7 @@ def measure_writing(folder: Path, blocks: int, *, block_px: int, blobs: int) -> 
     grid = made_up_grid(blocks, block_px, cols=min(blocks, 20))
     spec = ProductSpec(scene=_scene(grid), model=read_model(demo_model_path()), grid=grid, area=whole_grid(grid))
     fields = made_up_fields(block_px, blobs)
-    with Spool(folder / "spool", grid, "bench") as spool:
+    with Spool(folder / "spool", "bench") as spool:
         for index in indices(blocks, cols=grid.cols):
             spool.put([(index, fields)])
         return [_write(folder, spec, spool, blocks, confidence=confidence) for confidence in (False, True)]
