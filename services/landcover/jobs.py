@@ -39,6 +39,10 @@ class JobRecord(BaseModel):
     id: str
     subject: str
     """What it is about: a round's folder, or the address that was asked."""
+    scene: str = ""
+    """The scene it is about, if it is about one."""
+    model: str = ""
+    """The name of the model that maps it."""
     status: Status
     progress: Annotated[int, Field(ge=0, le=100)] = 0
     """In percent."""
@@ -93,7 +97,7 @@ local function ended()
 end
 """
 
-# KEYS: record, open, index, request. ARGV: id, subject, message, detail, request if any. What is open stays as it is.
+# KEYS: record, open, index, request. ARGV: id, subject, message, scene, model, detail, request if any. Open ones stay.
 SUBMIT_SCRIPT = (
     NOW
     + """
@@ -101,10 +105,11 @@ local status = redis.call('HGET', KEYS[1], 'status')
 if status == 'accepted' or status == 'running' then return 0 end
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'id', ARGV[1], 'subject', ARGV[2], 'status', 'accepted', 'progress', 0, 'attempts', 0,
-  'message', ARGV[3], 'detail', ARGV[4], 'holder', '', 'created_at', now, 'started_at', 0, 'updated_at', now)
+  'message', ARGV[3], 'scene', ARGV[4], 'model', ARGV[5], 'detail', ARGV[6], 'holder', '', 'created_at', now,
+  'started_at', 0, 'updated_at', now)
 redis.call('ZADD', KEYS[2], now, ARGV[1])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
-if ARGV[5] then redis.call('SET', KEYS[4], ARGV[5]) end
+if ARGV[7] then redis.call('SET', KEYS[4], ARGV[7]) end
 return 1
 """
 )
@@ -209,13 +214,15 @@ class JobDesk:
         *,
         request: bytes | None = None,
         message: str = "waits to be begun",
+        scene: str = "",
+        model: str = "",
         detail: str = "",
         job: str | None = None,
     ) -> str:
         """Record a new job, with what it needs to be done, and give its id; `job` if that is open already."""
         job = job or secrets.token_hex(6)
         keys = [self._keys.record(job), self._keys.open, self._keys.index, self._keys.request(job)]
-        args: list[str | bytes] = [job, subject, message, detail]
+        args: list[str | bytes] = [job, subject, message, scene, model, detail]
         self._submit(keys=keys, args=args if request is None else [*args, request])
         return job
 

@@ -44,6 +44,9 @@ class JobStatus(BaseModel):
     id: str
     type: JobType
     title: str
+    scene: str
+    model: str
+    """Its name."""
     status: Status
     progress: int
     message: str
@@ -87,6 +90,8 @@ def job_status(request: Request, kind: JobType, record: JobRecord) -> JobStatus:
         id=record.id,
         type=kind,
         title=record.subject,
+        scene=record.scene,
+        model=record.model,
         status=record.status,
         progress=record.progress,
         message=record.message,

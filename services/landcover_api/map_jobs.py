@@ -79,6 +79,8 @@ class MapJobs:
                 f"map of {request.scene}",
                 request=task.model_dump_json().encode(),
                 message="waits for its turn",
+                scene=request.scene,
+                model=cover.model.name,
                 detail=json.dumps({"total": blocks}),
                 job=job,
             )

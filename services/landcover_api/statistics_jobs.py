@@ -100,7 +100,12 @@ class StatisticsJobs:
 
         def submit() -> str:
             return self.desk.submit(
-                f"statistics of {question.scene}", request=_packed(document), message="waits for its turn", job=job
+                f"statistics of {question.scene}",
+                request=_packed(document),
+                message="waits for its turn",
+                scene=question.scene,
+                model=state.models.model(question.model).name,
+                job=job,
             )
 
         await asyncio.to_thread(submit)

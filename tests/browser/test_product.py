@@ -180,18 +180,11 @@ def test_a_job_is_cancelled(open_page: Open, service: Service) -> None:
 
 
 def test_a_job_of_somebody_else_is_followed(open_page: Open, service: Service) -> None:
-    """Where there is one model only, for the list of jobs tells none."""
     body = json.dumps({"type": "map", "scene": "wood", "model": "slow"}).encode()
     with urllib.request.urlopen(urllib.request.Request(f"{service.url}/jobs", body), timeout=60) as answer:
         assert answer.status == 201
-    models = get_json(f"{service.url}/models")
-    alone = {"default": "slow", "models": [each for each in models["models"] if each["name"] == "slow"]}
-
-    def only_one(page: Page) -> None:
-        page.route("**/models", lambda route: route.fulfill(json=alone))
-
-    expect_state(open_page(fragment("wood", "slow")).page, "idle")
-    page = open_page(fragment("wood", "slow"), before=only_one).page
+    expect_state(open_page(fragment("wood", "pixels")).page, "idle")
+    page = open_page(fragment("wood", "slow")).page
     page.locator("#product summary").click()
     expect_state(page, "done")
     assert "Classes" in links(page)

@@ -96,7 +96,8 @@ def fetched(service: Service, result: dict[str, Any], role: str, folder: Path) -
 
 def test_a_scene_becomes_a_product(service: Service, classes: np.ndarray, scene: Path, tmp_path: Path) -> None:
     job = submit(service, type="map")
-    assert job["status"] == "accepted"
+    assert (job["status"], job["scene"], job["model"]) == ("accepted", "field", "pixels")
+    assert job["blocks"]["total"] == 12
     told = events(service, job["id"])
     assert [each["progress"] for each in told] == sorted(each["progress"] for each in told)
     assert told[-1]["status"] == "successful"
@@ -158,7 +159,7 @@ def test_polygons_are_cut_out(service: Service, classes: np.ndarray, scene: Path
 def test_statistics_are_jobs_too(service: Service) -> None:
     box = [415_010, 3_999_700, 415_200, 3_999_900]
     job = submit(service, type="statistics", bbox=box, crs="EPSG:32654")
-    assert job["type"] == "statistics"
+    assert (job["type"], job["scene"], job["model"]) == ("statistics", "field", "pixels")
     assert events(service, job["id"])[-1]["status"] == "successful"
     with service.client as client:
         found = client.get(f"/jobs/{job['id']}/results").json()["properties"]["statistics"]

@@ -174,7 +174,7 @@ export const fetchReview = (scene, model, signal) =>
  * @typedef {{total_area_m2: number, mapped_area_m2: number, coverage: number, classes: ClassFigures[],
  *   notes?: string[]}} Statistics
  * @typedef {{id?: string | number, geometry: any, properties: {statistics: Statistics} & Record<string, any>}} MeasuredFeature
- * @typedef {{id: string, type: "map" | "statistics", title: string,
+ * @typedef {{id: string, type: "map" | "statistics", title: string, scene: string, model: string,
  *   status: "accepted" | "running" | "successful" | "failed" | "dismissed", progress: number, message: string,
  *   eta_s: number | null, blocks: {total: number, done: number, failed: number},
  *   failures: {row: number, col: number, reason: string}[]}} Job

@@ -1,4 +1,4 @@
-/** What this browser asked of map jobs, kept over reloads: the server's list of jobs does not tell their model. */
+/** What this browser asked of map jobs, kept over reloads, to ask it again or to outline it. */
 
 /** @typedef {import("./api.js").MapRequest} MapRequest */
 

@@ -11,8 +11,7 @@ const element = (id) => document.getElementById(`product${id && `-${id}`}`);
 const LOOK_AGAIN_MS = 3000;
 
 /**
- * `alone`: whether the service has no other model, so that each map of the scene is by this one
- * @typedef {{scene: string, model: string, alone: boolean}} Shown
+ * @typedef {{scene: string, model: string}} Shown
  * @typedef {import("./api.js").Job} Job
  * @typedef {import("./api.js").MapRequest} MapRequest
  */
@@ -93,11 +92,10 @@ export class Product {
   async #look(shown, signal) {
     const jobs = await fetchJobs(signal);
     forgetOthers(jobs.map(({ id }) => id));
-    const requests = asked();
-    const known = jobs.filter(({ id, type, title, status }) => {
-      if (type !== "map" || title !== `map of ${shown.scene}` || status === "dismissed") return false;
-      return id in requests ? requests[id].model === shown.model : shown.alone;
-    });
+    const known = jobs.filter(
+      ({ type, scene, model, status }) =>
+        type === "map" && scene === shown.scene && model === shown.model && status !== "dismissed",
+    );
     const job = known.find(isOpen) ?? known[0];
     this.#complain("");
     if (job) await this.#take(job, signal);

@@ -200,7 +200,7 @@ function start(scenes, catalogue) {
     const subject = shown && scene()?.bounds ? { scene: shown.scene, model: shown.model } : null;
     review.show(subject);
     area.show(subject);
-    product.show(subject && { ...subject, alone: catalogue.models.length === 1 });
+    product.show(subject);
     document.title = state.scene ? `${scene()?.title ?? state.scene} · Land cover` : "Land cover";
   }
 
