@@ -45,7 +45,7 @@ test: install-dev ## every check and test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: install-dev ## ruff, mypy and the import contracts
 	$(BIN)/ruff check --fix .

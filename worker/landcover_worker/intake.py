@@ -134,6 +134,7 @@ class SilenceGuard:
                     self._after_s,
                 )
                 self._end(EXIT_SILENT)
+                return
 
     def _could_take(self) -> bool:
         """Whether a task waits for which there is room."""
