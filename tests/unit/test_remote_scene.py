@@ -218,7 +218,7 @@ def test_many_who_ask_a_silent_server_wait_once(server: ImageServer) -> None:
 
 def test_nobody_listens() -> None:
     with pytest.raises(SceneUnreadable, match="its server did not give it"):
-        scene_at("http://127.0.0.1:9/a.tif")
+        current_version(SceneSource(id="a", location="http://127.0.0.1:9/a.tif"), ReadSettings())
 
 
 def test_no_message_shows_a_signature(server: ImageServer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
