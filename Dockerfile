@@ -60,7 +60,8 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
 
 
 FROM builder AS api-packages
-RUN --mount=type=secret,id=pip,target=/etc/pip.conf /opt/build/bin/add api --requirement /opt/build/api.txt
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    /opt/build/bin/add api --requirement /opt/build/api.txt --requirement /opt/build/products.txt
 
 FROM builder AS worker-packages
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf /opt/build/bin/add worker --requirement /opt/build/worker.txt

@@ -21,6 +21,7 @@ from landcover.local import end_with_parent
 from landcover.mapping.job import SPOOL_NAME, MapResult, MapTask, read_result
 from landcover.mapping.request import MapRequest, count_blocks, plan
 from landcover.products.destination import check_folder
+from landcover.products.write import check_installed
 from landcover.settings import ProductSettings
 from landcover_api.cover import LandCover
 from landcover_api.state import ApiState
@@ -56,7 +57,9 @@ class MapJobs:
             RequestTooLarge: it needs more blocks than a job may.
             DestinationUnwritable: products cannot be written.
             Busy: too many jobs wait already.
+            InvalidConfiguration: a package that writes what is asked for is not installed.
         """
+        check_installed(request.outputs)
         task = self._task_of(request, cover)
         job = Path(task.work_folder).name
         record = await asyncio.to_thread(self._known, job)

@@ -24,7 +24,7 @@ from landcover.mapping.engine import BulkEngine, Fields
 from landcover.mapping.request import count_blocks
 from landcover.products.spec import Outputs, ProductSpec
 from landcover.products.spool import Spool
-from landcover.products.write import ProductFile, write_products
+from landcover.products.write import ProductFile, check_installed, write_products
 from landcover.scene import current_version, public_location
 from landcover.settings import ReadSettings
 
@@ -145,7 +145,9 @@ class MapRun:
             SceneChanged: the image was replaced meanwhile.
             BlockFailed: blocks cannot be had (`progress.failures`), and there is no leave for holes.
             DestinationUnwritable: there is no room, or no permission.
+            InvalidConfiguration: a package that writes what is asked for is not installed.
         """
+        check_installed(outputs)
         spec = self._spec
         identity = f"g{GRID_VERSION}:{spec.scene.id}:{spec.scene.version}:{spec.model.digest}:{spec.grid.decimation}"
         with Spool(self._spool_path, identity) as spool:
