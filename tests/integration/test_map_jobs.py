@@ -248,11 +248,11 @@ def test_the_command_maps_an_image_and_goes_on_where_it_was_killed(
     scene: Path, classes: np.ndarray, tmp_path: Path
 ) -> None:
     slow = write_pixel_model(tmp_path / "slow.onnx", pixel_contract("slow"), busy_loops=50)
-    out, spool = tmp_path / "out.tif", tmp_path / "out.tif.part"
+    out, journal = tmp_path / "out.tif", tmp_path / "out.tif.part-wal"
     arguments = [str(scene), "--out", str(out), "--model", str(slow)]
     killed = run(*arguments, folder=tmp_path)
     until = time.monotonic() + 60
-    while not spool.exists() or spool.with_name("out.tif.part-wal").stat().st_size < 400_000:
+    while not journal.exists() or journal.stat().st_size < 200_000:  # some blocks are kept
         assert time.monotonic() < until
         assert killed.poll() is None
         time.sleep(0.05)
