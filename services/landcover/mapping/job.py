@@ -102,7 +102,8 @@ def run_job(job: str, *, keep_s: int) -> int:
                 raise Unavailable("What was asked is no longer kept; ask again.")
             task = MapTask.model_validate_json(request)
             result, record = _map(broker, task, job, lease, asked)
-            lease.end(lambda: _succeed(desk, job, holder, result, record))
+            if not lease.end(lambda: _succeed(desk, job, holder, result, record)):
+                raise _Stopped  # whoever has it now goes on with the spool
             remove_spool(task.spool)
         except _Stopped:
             if lease.lost:

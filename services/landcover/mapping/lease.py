@@ -49,18 +49,21 @@ class Lease:
         """Tell of this from now on."""
         self._progress = progress
 
-    def end(self, end: Callable[[], Any]) -> None:
-        """Tell how far it is for the last time, then `end`; as often as it takes until the broker answers."""
+    def end(self, end: Callable[[], Any]) -> bool:
+        """Tell how far it is for the last time, then `end`; as often as it takes until the broker answers.
+
+        False if the job was lost before, and nothing was ended.
+        """
         while not self.lost:
             try:
                 self._renew()
                 if not self.lost:
                     end()
+                    return True
             except redis.RedisError as error:
                 logger.warning("job %s cannot be ended now: %s", self._job, error)
                 time.sleep(AWAY_S)
-            else:
-                return
+        return False
 
     def release(self, message: str) -> None:
         """Give the job back to others."""
