@@ -37,6 +37,7 @@ export class Panel {
     element("panel-toggle").addEventListener("click", () => this.#open(!this.isOpen));
     PHONE.addEventListener("change", () => this.#open(!PHONE.matches));
     this.#open(!PHONE.matches);
+    element("panel-toggle").disabled = false;
   }
 
   get isOpen() {
