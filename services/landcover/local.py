@@ -8,6 +8,7 @@ import fcntl
 import json
 import logging
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 STOP_TIMEOUT_S = 20.0
 RESTART_MAX_S = 10.0
 _PR_SET_PDEATHSIG = 1
+_PORTS = range(20_000, 32_000)
 
 
 @dataclass
@@ -201,10 +203,18 @@ def landcover_command(*arguments: str) -> list[str]:
 
 
 def free_port() -> int:
-    """A TCP port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of this machine that nobody listens on, below those that systems give to outgoing connections.
+
+    A process that is about to start, or starts again, would find one of those taken by a connection now and then.
+
+    Raises:
+        Unavailable: a hundred of them are taken.
+    """
+    for port in random.SystemRandom().sample(_PORTS, 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise Unavailable("No free port was found between 20000 and 32000.")
 
 
 def check_port(host: str, port: int) -> None:
