@@ -36,5 +36,5 @@ def test_the_halo_removes_most_of_the_disagreement_at_borders(
 def test_a_map_in_one_window_has_no_seams(session: Session, demo_scene: Path) -> None:
     image = read_area(str(demo_scene), demo_model_path(), 512)
     whole, _ = map_by_blocks(session, image, 512, 0)
-    classes, _ = session.run(image[np.newaxis])
+    classes, _ = session.run([image])
     assert np.array_equal(whole, classes[0])

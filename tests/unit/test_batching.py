@@ -5,7 +5,7 @@ no other batch.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -24,7 +24,8 @@ class Network:
         self.began = threading.Event()
         self.fail_on: int | None = None
 
-    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, windows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        images = np.stack(windows)
         batch = images[:, 0, 0, 0].tolist()
         self.batches.append(batch)
         self.began.set()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
@@ -15,7 +16,10 @@ from landcover.demo import draw
 from landcover.errors import InvalidConfiguration, InvalidModel
 from landcover.settings import CatalogSettings
 from landcover_worker.networks import Networks
-from landcover_worker.session import CPU, CUDA, Session, choose_providers, padded_size
+from landcover_worker.runtimes.choice import load_runtime
+from landcover_worker.runtimes.onnx_cpu import CPU
+from landcover_worker.runtimes.onnx_gpu import CUDA, OnnxGpu, padded_size
+from landcover_worker.session import Session
 from landcover_worker.settings import WorkerSettings
 from onnx_models import expected_classes, pixel_contract, write_pixel_model
 from rasters import noise
@@ -33,7 +37,7 @@ def test_the_map_is_the_models(tmp_path: Path, count: int) -> None:
     session = session_of(write_pixel_model(tmp_path / "a.onnx", CONTRACT))
     session.warm_up()
     images = np.stack([noise(64, 64, seed=i) for i in range(count)])
-    classes, confidence = session.run(images)
+    classes, confidence = session.run(list(images))
     assert np.array_equal(classes, expected_classes(images))
     assert np.array_equal(confidence, images[..., 1])
     assert (session.provider, session.max_batch) == (CPU, 1)
@@ -43,12 +47,12 @@ def test_the_shipped_model_maps_the_same_in_a_batch_and_alone() -> None:
     session = session_of(demo_model_path())
     image, _ = draw(3, 256, 512)
     windows = np.stack([image[:, :256], image[:, 256:]])
-    classes, confidence = session.run(windows)
+    classes, confidence = session.run(list(windows))
     assert classes.shape == confidence.shape == (2, 256, 256)
     assert set(np.unique(classes)) <= {each.value for each in session.model.contract.classes}
     assert len(np.unique(classes)) > 1
     for i in range(2):
-        alone, sure = session.run(windows[i : i + 1])
+        alone, sure = session.run([windows[i]])
         assert (alone[0] == classes[i]).mean() > 0.9999
         assert np.abs(sure[0].astype(int) - confidence[i]).max() <= 1
 
@@ -95,16 +99,33 @@ def test_an_operator_that_does_not_exist(tmp_path: Path) -> None:
         session_of(path)
 
 
-def test_providers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_runs_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_pixel_model(tmp_path / "a.onnx", CONTRACT).read_bytes()
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: [CPU])
-    assert choose_providers(WorkerSettings()) == [CPU]
+    assert load_runtime(data, WorkerSettings()).provider == CPU
     with pytest.raises(InvalidConfiguration, match="no CUDA provider"):
-        choose_providers(WorkerSettings(device="cuda"))
+        load_runtime(data, WorkerSettings(device="cuda"))
+
+
+def test_a_gpu_that_is_only_announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_pixel_model(tmp_path / "a.onnx", CONTRACT).read_bytes()
+    without_gpu(monkeypatch)
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: [CUDA, CPU])
+    assert load_runtime(data, WorkerSettings()).provider == CPU
+    assert load_runtime(data, WorkerSettings()).max_batch == 1
+    with pytest.raises(InvalidConfiguration, match="fell back to the CPU"):
+        load_runtime(data, WorkerSettings(device="cuda"))
+
+
+def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime drops a provider that it cannot have; this build does not even know CUDA's name."""
+    original = onnxruntime.InferenceSession
+
+    def on_cpu(data: bytes, options: object, providers: list[object]) -> object:
+        return original(data, options, providers=[CPU])
+
     monkeypatch.setattr("onnxruntime.preload_dlls", lambda: None)
-    assert choose_providers(WorkerSettings())[0][0] == CUDA
-    assert choose_providers(WorkerSettings())[-1] == CPU
-    assert choose_providers(WorkerSettings(device="cpu")) == [CPU]
+    monkeypatch.setattr("onnxruntime.InferenceSession", on_cpu)
 
 
 @pytest.mark.parametrize(
@@ -116,27 +137,24 @@ def test_padded_sizes_never_exceed_the_batch(max_batch: int, sizes: list[int]) -
 
 
 def test_on_a_gpu_every_run_has_a_size_that_is_warm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = session_of(
-        write_pixel_model(tmp_path / "a.onnx", CONTRACT), WorkerSettings(device="cpu", cpu_threads=1, max_batch=6)
-    )
-    session.provider = CUDA  # which pads; the CPU goes on running it
-    inner, sizes = session._session, []
+    without_gpu(monkeypatch)
+    data = write_pixel_model(tmp_path / "a.onnx", CONTRACT).read_bytes()
+    runtime = OnnxGpu(data, WorkerSettings(max_batch=6))  # the CPU runs it
+    inner, sizes = runtime._session, []
 
     class Noting:
         def run(self, names: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
             sizes.append(len(feeds["image"]))
             return inner.run(names, feeds)
 
-    monkeypatch.setattr(session, "_session", Noting())
-    session.warm_up()
-    warm = sorted(sizes)
-    assert warm == [1, 2, 4, 6]
+    monkeypatch.setattr(runtime, "_session", Noting())
+    assert list(runtime.warm_sizes) == [1, 2, 4, 6]
     for count in range(1, 7):
         images = np.stack([noise(64, 64, seed=i) for i in range(count)])
-        classes, confidence = session.run(images)
+        classes, confidence = runtime.run(list(images))
         assert np.array_equal(classes, expected_classes(images))
         assert np.array_equal(confidence, images[..., 1])
-    assert set(sizes) == set(warm)
+    assert set(sizes) == set(runtime.warm_sizes)
 
 
 def test_a_file_that_is_replaced_after_its_check_is_not_served(tmp_path: Path) -> None:

@@ -9,18 +9,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
 from landcover_worker import metrics
+from landcover_worker.runtimes.base import UInt8Array
 
-UInt8Array = npt.NDArray[np.uint8]
-Run = Callable[[UInt8Array], tuple[UInt8Array, UInt8Array]]
-"""`(n, height, width, 3)` → class values and confidence, `(n, height, width)` each."""
+Run = Callable[[Sequence[UInt8Array]], tuple[UInt8Array, UInt8Array]]
+"""n windows `(height, width, 3)` → class values and confidence, `(n, height, width)` each."""
 
 
 @dataclass(eq=False)
@@ -98,7 +95,7 @@ class Batcher:
                 metrics.BATCH_WAIT.observe(begin - each.since)
                 each.on_start()
             try:
-                classes, confidence = self._run(np.stack([each.image for each in batch]))
+                classes, confidence = self._run([each.image for each in batch])
             except BaseException as error:
                 for each in batch:
                     each.result.set_exception(error)

@@ -24,7 +24,7 @@ from landcover.reading import SceneReader
 from landcover.scene import Scene, SceneSource, current_version, describe
 from landcover.settings import ReadSettings
 from landcover_worker import metrics
-from landcover_worker.batching import UInt8Array
+from landcover_worker.runtimes.base import UInt8Array
 from landcover_worker.supervision import BlockInHand, BlocksInHand
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,8 @@ from landcover.catalog import load_models
 from landcover.contract import ModelFile
 from landcover.settings import CatalogSettings
 from landcover_worker import metrics
-from landcover_worker.batching import Batcher, UInt8Array
+from landcover_worker.batching import Batcher
+from landcover_worker.runtimes.base import UInt8Array
 from landcover_worker.session import Session
 from landcover_worker.settings import WorkerSettings
 

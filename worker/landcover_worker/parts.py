@@ -17,8 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from landcover import block
 from landcover.catalog import demo_model_path, expand_scenes
 from landcover.contract import read_model
@@ -46,7 +44,7 @@ def measure(location: str, model_path: Path, count: int) -> dict[str, Any]:
         with _timed(seconds["read"]):
             window = reader.read(scene, grid, index, contract.halo_px)
         with _timed(seconds["infer"]):
-            classes, confidence = session.run(window.image[np.newaxis])
+            classes, confidence = session.run([window.image])
         with _timed(seconds["encode"]):
             block.encode(classes[0, inner, inner], confidence[0, inner, inner], contract.max_value)
     medians = {f"{part}_s": statistics.median(times) for part, times in seconds.items()}

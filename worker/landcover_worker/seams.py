@@ -81,7 +81,7 @@ def map_by_blocks(session: Session, image: UInt8Array, block_px: int, halo_px: i
     for row in range(0, height, block_px):
         for col in range(0, width, block_px):
             begin = time.perf_counter()
-            classes, _ = session.run(padded[np.newaxis, row : row + side, col : col + side])
+            classes, _ = session.run([padded[row : row + side, col : col + side]])
             seconds += time.perf_counter() - begin
             inner = slice(halo_px, halo_px + block_px)
             out[row : row + block_px, col : col + block_px] = classes[0, inner, inner]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -18,8 +19,9 @@ from landcover.coordination import BlockDesk
 from landcover.logs import configure_logging
 from landcover.queue import BlockTask
 from landcover.settings import ReadSettings
-from landcover_worker.batching import Batcher, UInt8Array
+from landcover_worker.batching import Batcher
 from landcover_worker.maker import BlockMaker
+from landcover_worker.runtimes.base import UInt8Array
 from landcover_worker.service import serve, slots_for
 from landcover_worker.settings import WorkerSettings
 from landcover_worker.supervision import BlockInHand, BlocksInHand
@@ -37,9 +39,10 @@ class SleepingMaker(BlockMaker):
         flat = np.ones((block_px, block_px), np.uint8)
         self._fields = block.encode(flat, flat, 1)
 
-    def _run(self, images: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
+    def _run(self, windows: Sequence[UInt8Array]) -> tuple[UInt8Array, UInt8Array]:
         time.sleep(self._seconds)
-        return images[..., 0], images[..., 0]
+        pixels = np.stack(windows)[..., 0]
+        return pixels, pixels
 
     def _compute(self, task: BlockTask, held: BlockInHand, *, alone: bool, urgent: bool) -> dict[str, bytes]:
         held.wait()

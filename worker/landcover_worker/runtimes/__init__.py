@@ -1,0 +1,1 @@
+"""What can run a network: each module is one way, behind one interface (`base.Runtime`); `choice` picks one."""
