@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from landcover import block, local
 from landcover.catalog import demo_model_path
-from landcover.commands.bench_statistics.processes import processor_s
+from landcover.commands.bench.processes import processor_s
 from landcover.connections import connect
 from landcover.contract import read_model
 from landcover.grid import grid_for

@@ -12,10 +12,10 @@ import rasterio
 
 from landcover import block
 from landcover.cli import main
-from landcover.commands import bench
-from landcover.commands.bench_scale import writing
-from landcover.commands.bench_scale.finisher import key_of, made_up_fields
-from landcover.commands.bench_scale.parts import milliseconds, slope
+from landcover.commands.bench import command
+from landcover.commands.bench.scale import writing
+from landcover.commands.bench.scale.finisher import key_of, made_up_fields
+from landcover.commands.bench.scale.parts import milliseconds, slope
 from landcover.grid import BlockIndex
 from landcover.keys import BlockKey
 from landcover.queue import BlockTask
@@ -55,7 +55,7 @@ def test_what_is_written_is_what_is_measured(tmp_path: Path) -> None:
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(bench, "SCALE_SECONDS", 2.0)
+    monkeypatch.setattr(command, "SCALE_SECONDS", 2.0)
     report = tmp_path / "bench.json"
     arguments = ["--workers", "1", "--sleep", "0.2", "--bookkeeping", "100", "--json", str(report)]
     assert main(["bench", "scale", *arguments]) == 0

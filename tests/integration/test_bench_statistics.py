@@ -13,8 +13,8 @@ import shapely
 from landcover import block
 from landcover.catalog import demo_model_path
 from landcover.cli import main
-from landcover.commands.bench_statistics import shapes
-from landcover.commands.bench_statistics.ground import make_ground, map_ground
+from landcover.commands.bench.statistics import shapes
+from landcover.commands.bench.statistics.ground import make_ground, map_ground
 from landcover.connections import connect
 from landcover.local import LocalService, start_cache
 

@@ -12,8 +12,9 @@ import itertools
 import json
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from landcover_worker.settings import WorkerSettings
 
 
 def measure(location: str, model_path: Path, count: int) -> dict[str, Any]:
-    """Median seconds of each part over `count` blocks of the scene, one after the other."""
+    """Median seconds of each part over `count` blocks of the scene, one after the other, and of processor time."""
     read = ReadSettings()
     source = next(iter(expand_scenes(location)))
     scene = describe(source, current_version(source, read), read)
@@ -38,24 +39,40 @@ def measure(location: str, model_path: Path, count: int) -> dict[str, Any]:
     session = Session(model, WorkerSettings())
     session.warm_up()
     reader = SceneReader(read)
-    seconds: dict[str, list[float]] = {"read": [], "infer": [], "encode": []}
+    parts = {"read": _Times(time.thread_time), "infer": _Times(time.process_time), "encode": _Times(time.thread_time)}
     inner = slice(contract.halo_px, contract.halo_px + contract.block_px)
     for index in itertools.islice(itertools.cycle(grid.blocks()), count):
-        with _timed(seconds["read"]):
+        with parts["read"].taken():
             window = reader.read(scene, grid, index, contract.halo_px)
-        with _timed(seconds["infer"]):
+        with parts["infer"].taken():
             classes, confidence = session.run([window.image])
-        with _timed(seconds["encode"]):
+        with parts["encode"].taken():
             block.encode(classes[0, inner, inner], confidence[0, inner, inner], contract.max_value)
-    medians = {f"{part}_s": statistics.median(times) for part, times in seconds.items()}
-    return medians | {"provider": session.provider, "blocks": count, "total_s": sum(medians.values())}
+    medians = {f"{name}_s": statistics.median(part.wall_s) for name, part in parts.items()}
+    return medians | {
+        "provider": session.provider,
+        "blocks": count,
+        "total_s": sum(medians.values()),
+        "cpu_s": {name: statistics.median(part.cpu_s) for name, part in parts.items()},
+    }
 
 
-@contextmanager
-def _timed(times: list[float]) -> Iterator[None]:
-    begin = time.perf_counter()
-    yield
-    times.append(time.perf_counter() - begin)
+@dataclass
+class _Times:
+    """How long one part took, each time."""
+
+    clock: Callable[[], float]
+    """Of processor time: the thread's, for what runs in it alone, since a network's threads spin on for a while."""
+    wall_s: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Time the body."""
+        begin, used = time.perf_counter(), self.clock()
+        yield
+        self.wall_s.append(time.perf_counter() - begin)
+        self.cpu_s.append(self.clock() - used)
 
 
 def main() -> None:

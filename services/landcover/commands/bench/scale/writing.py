@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from landcover.catalog import demo_model_path
-from landcover.commands.bench_scale.finisher import made_up_fields
-from landcover.commands.bench_scale.parts import VERSION, indices, made_up_grid
+from landcover.commands.bench.scale.finisher import made_up_fields
+from landcover.commands.bench.scale.parts import VERSION, indices, made_up_grid
 from landcover.contract import read_model
 from landcover.grid import Grid
 from landcover.products.area import whole_grid

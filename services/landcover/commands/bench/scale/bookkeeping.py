@@ -12,7 +12,8 @@ from typing import Any
 
 import redis
 
-from landcover.commands.bench_scale.parts import (
+from landcover.commands.bench.processes import peak_mb
+from landcover.commands.bench.scale.parts import (
     DIGEST,
     Stage,
     engine_of,
@@ -21,7 +22,6 @@ from landcover.commands.bench_scale.parts import (
     milliseconds,
     open_stage,
 )
-from landcover.commands.bench_statistics.processes import peak_mb
 from landcover.errors import LandcoverError
 from landcover.grid import BlockIndex
 from landcover.keys import WORKER_PREFIX
@@ -78,7 +78,7 @@ def keep_books(folder: Path, blocks: int, *, block_px: int, blobs: int, advance:
     """
     grid = made_up_grid(blocks, block_px)
     with open_stage(folder, cache_memory=CACHE_MEMORY) as stage:
-        command = [sys.executable, "-m", "landcover.commands.bench_scale.finisher"]
+        command = [sys.executable, "-m", "landcover.commands.bench.scale.finisher"]
         stage.service.add("finisher", [*command, "--block-px", str(block_px), "--blobs", str(blobs)], stage.env)
         _announce(stage.broker)
         engine = engine_of(stage, grid)

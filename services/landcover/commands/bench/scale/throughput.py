@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from landcover.commands.bench_scale.parts import (
+from landcover.commands.bench.scale.parts import (
     DIGEST,
     engine_of,
     indices,

@@ -1,6 +1,6 @@
 """What other tools need for the same areas, each in a process of its own.
 
-    python -m landcover.commands.bench_statistics.peers exactextract MAP.tif POLYGONS.geojson MAX_VALUE
+    python -m landcover.commands.bench.statistics.peers exactextract MAP.tif POLYGONS.geojson MAX_VALUE
 
 Prints JSON. Polygons are in the map's CRS.
 """
@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from landcover.commands.bench_statistics.processes import peak_mb
+from landcover.commands.bench.processes import peak_mb
 from landcover.errors import Unavailable
 from landcover.local import end_with_parent
 

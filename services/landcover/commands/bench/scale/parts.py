@@ -13,7 +13,7 @@ from pyproj import CRS
 
 from landcover import local
 from landcover.block_set import BlockSet
-from landcover.commands.bench_statistics.processes import processor_s
+from landcover.commands.bench.processes import processor_s
 from landcover.connections import connect
 from landcover.grid import BlockIndex, Grid
 from landcover.mapping.engine import BulkEngine

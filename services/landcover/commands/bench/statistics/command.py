@@ -15,11 +15,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from landcover import local
-from landcover.commands.bench_statistics import shapes
-from landcover.commands.bench_statistics.ground import Ground, make_ground, map_ground
-from landcover.commands.bench_statistics.measure import Asked, Measurement
-from landcover.commands.bench_statistics.peers import EXACTEXTRACT, is_installed
-from landcover.commands.bench_statistics.shapes import CIRCLE
+from landcover.commands.bench.figures import Figure, Outcome, of_rounds
+from landcover.commands.bench.statistics import shapes
+from landcover.commands.bench.statistics.ground import Ground, make_ground, map_ground
+from landcover.commands.bench.statistics.measure import Asked, Measurement
+from landcover.commands.bench.statistics.peers import EXACTEXTRACT, is_installed
+from landcover.commands.bench.statistics.shapes import CIRCLE
 from landcover.connections import connect
 from landcover.errors import InvalidConfiguration
 from landcover.service_client import ServiceClient
@@ -29,8 +30,11 @@ _COMPARED_BLOCKS = 1_000
 """Beyond, other tools are asked about circles only: it takes them minutes."""
 
 
-def run_statistics(model: Path, largest: int, console: Console) -> dict[str, Any]:
-    """Measure polygons up to `largest` blocks, print the table, and return the figures.
+COMMAND = "landcover bench statistics"
+
+
+def measure_statistics(model: Path, largest: int, console: Console) -> Outcome:
+    """Measure polygons up to `largest` blocks and print a table of its own.
 
     Raises:
         InvalidConfiguration: there is nothing to compare with, or the system does not tell what processes use.
@@ -69,7 +73,19 @@ def run_statistics(model: Path, largest: int, console: Console) -> dict[str, Any
         "parcels_alone_s": alone_s,
     }
     _print(console, rows, figures)
-    return figures
+    return Outcome(figures=tuple(_figure(row) for row in rows if row.exactextract_s), details=figures)
+
+
+def _figure(row: Asked) -> Figure:
+    return of_rounds(
+        [row.warm_s * 1000],
+        [(row.exactextract_s or 0.0) * 1000],
+        name=f"statistics, {row.shape} of {row.blocks:.0f} blocks, processor time",
+        against="exactextract on a finished map",
+        unit="ms",
+        better="lower",
+        command=COMMAND,
+    )
 
 
 def _start(service: local.LocalService, ground: Ground, folder: Path, progress: Progress) -> Measurement:

@@ -11,11 +11,11 @@ from typing import Any
 
 import redis
 
-from landcover.commands.bench_statistics import peers, shapes
-from landcover.commands.bench_statistics.ground import CRS, Ground, forget_sums
-from landcover.commands.bench_statistics.peers import EXACTEXTRACT, RASTERSTATS, PeerFigures
-from landcover.commands.bench_statistics.processes import forget_peak, peak_mb, processor_s
-from landcover.commands.bench_statistics.shapes import Shape
+from landcover.commands.bench.processes import forget_peak, peak_mb, processor_s
+from landcover.commands.bench.statistics import peers, shapes
+from landcover.commands.bench.statistics.ground import CRS, Ground, forget_sums
+from landcover.commands.bench.statistics.peers import EXACTEXTRACT, RASTERSTATS, PeerFigures
+from landcover.commands.bench.statistics.shapes import Shape
 from landcover.errors import Unavailable
 from landcover.service_client import Answer, ServiceClient
 from landcover.statistics import cells

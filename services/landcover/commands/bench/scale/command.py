@@ -6,15 +6,15 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from landcover.commands.bench_scale.bookkeeping import Books, keep_books
-from landcover.commands.bench_scale.throughput import BATCH, Throughput, measure_throughput
-from landcover.commands.bench_scale.writing import Writing, measure_writing
+from landcover.commands.bench.figures import Figure, Outcome, of_rounds
+from landcover.commands.bench.scale.bookkeeping import Books, keep_books
+from landcover.commands.bench.scale.throughput import BATCH, Throughput, measure_throughput
+from landcover.commands.bench.scale.writing import Writing, measure_writing
 
 TINY_PX = 8
 """A side of the blocks of which there are very many: the books are the same whatever a block holds."""
@@ -25,8 +25,11 @@ WHOLE_BLOBS = 900
 WRITTEN_BLOCKS = 400
 
 
-def run_scale(console: Console, *, workers: Sequence[int], blocks: int, run_s: float, seconds: float) -> dict[str, Any]:
-    """Measure, print the tables and return the figures.
+COMMAND = "landcover bench scale"
+
+
+def measure_scale(console: Console, *, workers: Sequence[int], blocks: int, run_s: float, seconds: float) -> Outcome:
+    """Measure and print tables of its own.
 
     Args:
         console: where tables go.
@@ -77,11 +80,24 @@ def run_scale(console: Console, *, workers: Sequence[int], blocks: int, run_s: f
         _print_books(console, books)
     for each in writing:
         _print_writing(console, each)
-    return {
+    details = {
         "throughput": [asdict(row) for row in rows],
         "books": [asdict(each) for each in books],
         "writing": [asdict(each) for each in writing],
     }
+    return Outcome(figures=tuple(_figure(row, run_s) for row in rows), details=details)
+
+
+def _figure(row: Throughput, run_s: float) -> Figure:
+    return of_rounds(
+        [row.blocks_per_s],
+        [row.workers * BATCH / run_s],
+        name=f"scale, {row.workers} worker(s) that sleep",
+        against="networks that never wait",
+        unit="blocks/s",
+        better="higher",
+        command=COMMAND,
+    )
 
 
 def _progress(console: Console) -> Progress:

@@ -1,6 +1,6 @@
 """A process that finishes blocks as fast as it can, for the books alone: no threads, no Celery, no network.
 
-    python -m landcover.commands.bench_scale.finisher --block-px 64
+    python -m landcover.commands.bench.scale.finisher --block-px 64
 
 It takes messages off the bulk queue itself, many at a time, and begins and finishes their blocks by the scripts that
 workers use, many in one trip. So what is measured is not the workers, of which there would have to be a hundred.
