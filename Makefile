@@ -10,6 +10,8 @@ MODELS ?=
 HOST ?= 127.0.0.1
 PORT ?= 8000
 WORKERS ?= 1
+# What `make bench` passes on, such as BENCH="warm cold --check" (see `landcover bench --help`).
+BENCH ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev up test lint bench clean
@@ -53,8 +55,8 @@ lint: install-dev ## ruff, mypy and the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: install-dev ## measure this machine; the table goes into docs/benchmarks.md by hand
-	$(BIN)/landcover bench
+bench: install-dev ## measure this machine, in five minutes; BENCH="--check" fails if a ratio got worse
+	$(BIN)/landcover bench $(BENCH)
 
 clean: ## remove the environment and caches
 	rm -rf .venv .landcover .mypy_cache .ruff_cache .pytest_cache

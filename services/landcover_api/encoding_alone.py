@@ -13,6 +13,7 @@ import argparse
 import io
 import json
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from PIL import Image
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
 from landcover_api.rendering import ImageFormat, Picture, UInt8Array, render
@@ -129,6 +131,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only-ours", action="store_true", help="for a profile: without the others")
     arguments = parser.parse_args()
+    warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a tile knows by its address where it lies
     rows = measure(arguments.map, seconds=arguments.seconds, rounds=arguments.rounds, only_ours=arguments.only_ours)
     print(json.dumps({"rows": rows}))
 

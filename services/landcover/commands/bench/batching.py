@@ -128,11 +128,10 @@ def _metrics(port: int) -> dict[str, float]:
 
 def _figures(asked: Asked) -> Iterator[Figure]:
     run_ms = RUN_S * 1000
-    least_ms = run_ms * max(1.0, asked.clients / MAX_BATCH)
     rows: tuple[tuple[str, float, float, str, str, Better], ...] = (
         ("batch", asked.batch, asked.full, "windows", "as many as ask, or the most", "higher"),
-        ("turn", asked.wait_s * 1000 + run_ms, run_ms, "ms", "a run of the network", "lower"),
-        ("latency", asked.latency_s * 1000, least_ms, "ms", "full batches, one after the other", "lower"),
+        ("waiting and run", asked.wait_s * 1000 + run_ms, run_ms, "ms", "a run of the network", "lower"),
+        ("tiles", asked.tiles_per_s, asked.full / RUN_S, "/s", "such batches without a pause", "higher"),
     )
     for name, measured, floor, unit, against, better in rows:
         yield of_rounds(

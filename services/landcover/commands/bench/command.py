@@ -172,7 +172,7 @@ def _measure(
                 outcomes[section] = _measurement(section)(options)
                 advance()
     if "statistics" in sections:
-        outcomes["statistics"] = _statistics(arguments, console)
+        outcomes["statistics"] = _statistics(arguments, profiler, console)
     if "scale" in sections:
         outcomes["scale"] = _scale(arguments, console)
     return outcomes
@@ -217,10 +217,10 @@ def _demo(folder: Path) -> Path:
     return write_scene(folder)
 
 
-def _statistics(arguments: argparse.Namespace, console: Console) -> Outcome:
+def _statistics(arguments: argparse.Namespace, profiler: Profiler, console: Console) -> Outcome:
     from landcover.commands.bench.statistics.command import measure_statistics
 
-    return measure_statistics(arguments.model, arguments.largest, console)
+    return measure_statistics(arguments.model, arguments.largest, console, profiler)
 
 
 def _scale(arguments: argparse.Namespace, console: Console) -> Outcome:

@@ -27,6 +27,9 @@ _ATTACH_S = 1.0
 """py-spy needs about so long to find the process's threads."""
 _WRITE_S = 30.0
 _ROWS = 12
+_WAITING = frozenset({"wait", "poll", "select", "accept", "sleep", "_worker", "_watch", "get"})
+"""Innermost functions of threads that have nothing to do. py-spy leaves such out where the system says which they are;
+not all do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,14 +95,16 @@ class Profiler:
 def shares(speedscope: Mapping[str, Any]) -> dict[str, float]:
     """Of all samples the share of each innermost function, `package.module: function`, the largest first.
 
-    What imports modules is left out: a process does that once.
+    What imports modules is left out, since a process does that once, and so is whoever waits.
     """
     frames: Sequence[Mapping[str, Any]] = speedscope["shared"]["frames"]
     importing = {number for number, frame in enumerate(frames) if frame["file"].startswith("<frozen importlib")}
     counted: Counter[str] = Counter()
     for thread in speedscope["profiles"]:
         counted.update(
-            _called(frames[stack[-1]]) for stack in thread["samples"] if stack and importing.isdisjoint(stack)
+            _called(frames[stack[-1]])
+            for stack in thread["samples"]
+            if stack and importing.isdisjoint(stack) and not _waits(frames[stack[-1]])
         )
     total = counted.total()
     return {name: count / total for name, count in counted.most_common()}
@@ -124,6 +129,10 @@ def _called(frame: Mapping[str, Any]) -> str:
     home = max((each for each in homes if each and path.is_relative_to(each)), key=len, default="")
     module = ".".join(path.relative_to(home).with_suffix("").parts) if home else path.stem
     return f"{module}: {frame['name']}"
+
+
+def _waits(frame: Mapping[str, Any]) -> bool:
+    return str(frame["name"]).rpartition(".")[2] in _WAITING
 
 
 def _py_spy() -> str:

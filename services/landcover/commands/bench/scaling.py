@@ -12,6 +12,7 @@ from landcover.commands.bench.figures import Outcome, of_rounds
 from landcover.commands.bench.options import Options
 from landcover.commands.bench.queueing import Made, make_blocks
 from landcover.commands.bench.service import Service, open_service
+from landcover.commands.bench.subject import enlarged
 
 COMMAND = "landcover bench scaling"
 _LONGER = 2
@@ -26,9 +27,11 @@ def measure_scaling(options: Options) -> Outcome:
     Raises:
         LandcoverError: a worker does not start, or a block is not made.
     """
-    options.say("which processor runs the network")
+    options.say("one worker, to know what runs the network and how many blocks are needed")
     with open_service(options.folder, options.subject, api=False) as service:
         on_cpu = service.provider.startswith("CPU")
+        rate = make_blocks(service, _PILOT_BLOCKS).blocks_per_s
+    subject = enlarged(options.subject, options.folder, round(rate * options.seconds * _LONGER))
     usable = sorted(os.sched_getaffinity(0))
     counts = [count for count in (1, 2, 4, 8) if count <= min(len(usable), _MOST_WORKERS)]
     made: dict[int, list[Made]] = {count: [] for count in counts}
@@ -36,13 +39,13 @@ def measure_scaling(options: Options) -> Outcome:
         for count in counts:
             options.say(f"round {number + 1} of {options.rounds}: {count} worker(s)")
             cores = usable[:count] if on_cpu else [None] * count
-            with open_service(options.folder, options.subject, cores=cores, api=False) as service:
+            with open_service(options.folder, subject, cores=cores, api=False) as service:
                 made[count].append(_made_for(service, options.seconds * _LONGER, count))
     if options.profiler.on:
         options.say("one worker of the most once more, for the profile")
         cores = usable[: counts[-1]] if on_cpu else [None] * counts[-1]
         with (
-            open_service(options.folder, options.subject, cores=cores, api=False) as service,
+            open_service(options.folder, subject, cores=cores, api=False) as service,
             options.profiler.recording("scaling-worker", service.pid("worker 1")),
         ):
             _made_for(service, options.seconds * _LONGER, counts[-1])

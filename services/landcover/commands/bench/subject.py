@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import rasterio
+from rasterio.windows import Window
+
 from landcover.block_set import BlockSet
 from landcover.catalog import expand_scenes
 from landcover.contract import ModelFile, read_model
@@ -17,6 +21,7 @@ from landcover.grid import BlockIndex, Grid, grid_for
 from landcover.scene import Scene, current_version, describe
 from landcover.settings import ReadSettings
 
+_MOST_BLOCKS = 4096
 _EQUATOR_M = 40_075_016.7
 _TILES_A_BLOCK = 3
 """Along a side, at least: a tile in the middle of a block then shows no other."""
@@ -42,14 +47,8 @@ class Subject:
         )
 
     def whole_blocks(self) -> Iterator[BlockIndex]:
-        """Blocks that do not reach past the scene.
-
-        Raises:
-            InvalidConfiguration: there are fewer than four.
-        """
+        """Blocks that do not reach past the scene, row by row; at least four."""
         rows, cols = self.grid.height_px // self.grid.block_px, self.grid.width_px // self.grid.block_px
-        if rows < 2 or cols < 2:
-            raise InvalidConfiguration("The scene is smaller than two blocks a side; name a larger one with --scene.")
         return (BlockIndex(row, col) for row in range(rows) for col in range(cols))
 
     def tiles(self, count: int) -> list[str]:
@@ -78,11 +77,42 @@ def subject_of(location: str, model_path: Path) -> Subject:
     """Read the headers of the first scene at `location` and of a model.
 
     Raises:
-        LandcoverError: they cannot be used, or not together.
+        LandcoverError: they cannot be used, or not together, or the scene is no GeoTIFF or a very small one.
     """
     read = ReadSettings()
     source = next(iter(expand_scenes(location)), None)
     if source is None:
         raise InvalidConfiguration(f"There is no image at {location}; name one with --scene.")
+    if source.xyz or source.mosaic:
+        raise InvalidConfiguration("Only a GeoTIFF can be measured, since GDAL alone must read it, too.")
     scene, model = describe(source, current_version(source, read), read), read_model(model_path)
-    return Subject(location=location, scene=scene, model=model, grid=grid_for(scene, model.contract))
+    grid = grid_for(scene, model.contract)
+    if min(grid.height_px, grid.width_px) < 2 * grid.block_px:
+        raise InvalidConfiguration("The scene is smaller than two blocks a side; name a larger one with --scene.")
+    return Subject(location=location, scene=scene, model=model, grid=grid)
+
+
+def enlarged(subject: Subject, folder: Path, blocks: int) -> Subject:
+    """A scene of at least so many whole blocks, or `_MOST_BLOCKS`: itself, or its picture again and again.
+
+    A GPU makes all blocks of the demonstration before its rate can be told.
+    """
+    copies = math.ceil(math.sqrt(min(blocks, _MOST_BLOCKS) / len(list(subject.whole_blocks()))))
+    path = folder / f"enlarged-{copies}.tif"
+    if copies <= 1:
+        return subject
+    if not path.exists():
+        with rasterio.open(subject.location) as image:
+            pixels, profile = image.read(subject.scene.bands), image.profile
+        _, height, width = pixels.shape
+        profile = {
+            **{name: profile[name] for name in ("crs", "transform", "dtype")},
+            **{"driver": "GTiff", "count": 3, "height": copies * height, "width": copies * width},
+            **{"tiled": True, "blockxsize": 256, "blockysize": 256},
+            **{"compress": "jpeg", "photometric": "ycbcr", "jpeg_quality": 85},
+        }
+        with rasterio.open(path, "w", **profile) as image:
+            row = np.tile(pixels, (1, 1, copies))
+            for copy in range(copies):
+                image.write(row, window=Window(0, copy * height, copies * width, height))
+    return subject_of(str(path), subject.model.path)

@@ -11,9 +11,11 @@ from landcover.commands.bench.figures import Outcome, of_rounds
 from landcover.commands.bench.options import Options
 from landcover.commands.bench.queueing import Made, make_blocks
 from landcover.commands.bench.service import open_service
+from landcover.commands.bench.subject import enlarged
 
 COMMAND = "landcover bench worker"
 _BARE_LOOP = "landcover_worker.bare_loop"
+_FEWEST_BLOCKS = 4
 _LONGER = 4
 """Times as long as others: a block takes a fifth of a second where there is no GPU."""
 
@@ -27,15 +29,19 @@ def measure_worker(options: Options) -> Outcome:
     seconds = options.seconds * _LONGER
     bare: list[dict[str, Any]] = []
     made: list[Made] = []
-    options.say("the parts of a block alone")
-    parts = parts_alone(options)
+    parts: list[dict[str, Any]] = []
+    options.say("the network in a bare loop, to know how many blocks are needed")
+    expected = _bare_loop(options, options.seconds)["blocks_per_s"] * seconds
+    subject = enlarged(options.subject, options.folder, round(expected))
     options.say("starting a worker")
-    with open_service(options.folder, options.subject, api=False) as service:
+    with open_service(options.folder, subject, api=False) as service:
         for number in range(options.rounds):
             options.say(f"round {number + 1} of {options.rounds}: the network in a bare loop")
             bare.append(_bare_loop(options, seconds))
+            options.say(f"round {number + 1} of {options.rounds}: the parts of a block alone")
+            parts.append(parts_alone(options))
             options.say(f"round {number + 1} of {options.rounds}: a worker whose queue is full")
-            made.append(make_blocks(service, max(2, round(bare[-1]["blocks_per_s"] * seconds))))
+            made.append(make_blocks(service, max(_FEWEST_BLOCKS, round(expected))))
         if options.profiler.on:
             options.say("once more, for the profile")
             with options.profiler.recording("worker", service.pid("worker 1")):
@@ -54,11 +60,10 @@ def measure_worker(options: Options) -> Outcome:
     ]
     if bare[-1]["provider"].startswith("CPU"):
         cores = len(os.sched_getaffinity(0))
-        shared = cores / sum(parts["cpu_s"].values())
         figures.append(
             of_rounds(
                 rates,
-                [shared] * len(rates),
+                [cores / sum(each["cpu_s"].values()) for each in parts],
                 name="worker, blocks",
                 against=f"read + network + encode on {cores} cores that never idle",
                 unit="/s",
@@ -66,18 +71,16 @@ def measure_worker(options: Options) -> Outcome:
                 command=COMMAND,
             )
         )
-    details = {
-        "rounds": [
-            {
-                "blocks": ours.blocks,
-                "blocks_per_s": ours.blocks_per_s,
-                "cpu_ms_a_block": ours.cpu_ms,
-                "bare": loop,
-            }
-            for ours, loop in zip(made, bare, strict=True)
-        ],
-        "parts": parts,
-    }
+    details = [
+        {
+            "blocks": ours.blocks,
+            "blocks_per_s": ours.blocks_per_s,
+            "cpu_ms_a_block": ours.cpu_ms,
+            "bare": loop,
+            "parts": alone,
+        }
+        for ours, loop, alone in zip(made, bare, parts, strict=True)
+    ]
     return Outcome(figures=tuple(figures), details=details)
 
 

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from landcover import local
 from landcover.commands.bench.figures import Figure, Outcome, of_rounds
+from landcover.commands.bench.profile import Profiler
 from landcover.commands.bench.statistics import shapes
 from landcover.commands.bench.statistics.ground import Ground, make_ground, map_ground
 from landcover.commands.bench.statistics.measure import Asked, Measurement
@@ -33,7 +34,7 @@ _COMPARED_BLOCKS = 1_000
 COMMAND = "landcover bench statistics"
 
 
-def measure_statistics(model: Path, largest: int, console: Console) -> Outcome:
+def measure_statistics(model: Path, largest: int, console: Console, profiler: Profiler) -> Outcome:
     """Measure polygons up to `largest` blocks and print a table of its own.
 
     Raises:
@@ -64,6 +65,10 @@ def measure_statistics(model: Path, largest: int, console: Console) -> Outcome:
                 progress.advance(asking)
             alone_s = measurement.alone_s(village)
             progress.advance(asking)
+            if profiler.on:
+                with profiler.recording("statistics-api", _pid(service.children[-1])):
+                    for shape in shapes.areas(ground.grid, largest):
+                        measurement.measure(shape, compared=False)
         finally:
             service.stop()
     figures = {
