@@ -139,7 +139,7 @@ class Contract(BaseModel):
     """`sha256:…` of the model this one was fine-tuned from."""
     annotations: AnnotationsUsed | None = None
     """What it was fine-tuned with."""
-    precision: Literal["fp32", "fp16"] = "fp32"
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
     """Of the weights, and of the arithmetic where the runtime has it."""
     training_data: tuple[str, ...] = ()
     metrics: Metrics | None = None

@@ -23,7 +23,7 @@ class Session:
         """
         Raises:
             InvalidModel: the runtime cannot load it, or it is not the file that was checked.
-            InvalidConfiguration: a GPU is demanded and cannot be used.
+            InvalidConfiguration: a GPU or OpenVINO is demanded and cannot be used.
         """
         self.model = model
         try:
@@ -33,13 +33,13 @@ class Session:
         if digest_of(data) != model.digest:
             raise InvalidModel(f"{model.path} was replaced after it was checked; start again.")
         try:
-            self._runtime: Runtime = load_runtime(data, settings)
+            self._runtime: Runtime = load_runtime(data, model.contract, settings)
         except InvalidConfiguration:
             raise
         except Exception as error:  # runtimes raise types of their own for each fault, none public
-            raise InvalidModel(f"{model.path} cannot be loaded by ONNX Runtime: {error}") from error
+            raise InvalidModel(f"{model.path} cannot be loaded: {error}") from error
         self.provider = self._runtime.provider
-        """What really runs it, `CUDAExecutionProvider` or `CPUExecutionProvider`."""
+        """What really runs it: `CUDAExecutionProvider`, `CPUExecutionProvider` or `OpenVINO`."""
         self.max_batch = self._runtime.max_batch
 
     def run(self, windows: Sequence[UInt8Array]) -> tuple[UInt8Array, UInt8Array]:

@@ -27,10 +27,13 @@ class WorkerSettings(BaseSettings):
     least 4."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes the GPU when ONNX Runtime can use one."""
+    runtime: Literal["auto", "onnxruntime", "openvino"] = "auto"
+    """What runs models on a CPU. `auto` takes OpenVINO for those it is faster for, if it is installed and agrees with
+    ONNX Runtime: models of 8 bits, and all where the CPU has instructions for bf16."""
     max_batch: Annotated[int, Field(ge=1, le=256)] | None = None
     """Windows in one run of the network. Default: 8 on a GPU, 1 on a CPU, where batching was measured to lose."""
     cpu_threads: Annotated[int, Field(ge=1)] | None = None
-    """ONNX Runtime's threads for one operator, on a CPU. Default: all cores."""
+    """The runtime's threads for one operator, on a CPU. Default: all cores."""
     queues: Annotated[tuple[Literal["interactive", "bulk"], ...], NoDecode, Field(min_length=1)] = (
         "interactive",
         "bulk",

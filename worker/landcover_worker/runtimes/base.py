@@ -16,7 +16,7 @@ class Runtime(Protocol):
 
     @property
     def provider(self) -> str:
-        """What runs it, for metrics and logs: `CPUExecutionProvider`, `CUDAExecutionProvider`, …"""
+        """What runs it, for metrics and logs: `CPUExecutionProvider`, `CUDAExecutionProvider`, `OpenVINO`, …"""
 
     @property
     def max_batch(self) -> int:
