@@ -15,6 +15,7 @@ from landcover.cli import main
 from landcover.commands.bench import command, figures, records
 from landcover.commands.bench.command import sections_of
 from landcover.commands.bench.figures import Better, Figure, Outcome, of_rounds
+from landcover.commands.bench.profile import groups, shares
 from landcover.errors import InvalidRequest
 
 
@@ -156,8 +157,6 @@ def test_what_cannot_be_measured_is_told_before_anything_is(
 
 def test_a_profile_says_who_ran() -> None:
     """Ten samples: seven of work, one of an import, one of a thread that waits, one of a thread with no frames."""
-    from landcover.commands.bench.profile import shares
-
     frames: list[dict[str, Any]] = [
         {"name": "main", "file": "/app/main.py"},
         {"name": "draw", "file": "/app/drawing.py"},
@@ -167,3 +166,18 @@ def test_a_profile_says_who_ran() -> None:
     samples = [[0, 1]] * 6 + [[0]] + [[0, 2, 1]] + [[0, 3]] + [[]]
     found = shares({"shared": {"frames": frames}, "profiles": [{"samples": samples}]})
     assert found == pytest.approx({"drawing: draw": 6 / 7, "main: main": 1 / 7})
+
+
+def test_a_profile_is_summed_by_our_modules_and_others_packages() -> None:
+    by_function = {
+        "redis.connection: send": 0.3,
+        "landcover_api.warm: find": 0.3,
+        "redis.client: parse": 0.2,
+        "landcover_api.drawing: draw": 0.2,
+    }
+    assert [(each.name, each.most) for each in groups(by_function)] == [
+        ("redis", "send"),
+        ("landcover_api.warm", "find"),
+        ("landcover_api.drawing", "draw"),
+    ]
+    assert groups(by_function)[0].share == pytest.approx(0.5)

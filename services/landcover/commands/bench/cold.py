@@ -27,7 +27,7 @@ def measure_cold(options: Options) -> Outcome:
         rounds: list[dict[str, Any]] = []
         for number in range(options.rounds):
             options.say(f"round {number + 1} of {options.rounds}: the parts of a block alone")
-            parts = parts_alone(options)
+            parts = parts_alone(options, options.blocks)
             options.say(f"round {number + 1} of {options.rounds}: cold tiles")
             service.forget()
             tiles_s = _latencies_s(service, options.blocks)
@@ -50,15 +50,13 @@ def measure_cold(options: Options) -> Outcome:
     return Outcome(figures=(figure,), details=rounds)
 
 
-def parts_alone(options: Options) -> dict[str, Any]:
-    """What each part of a block costs in one process, by `landcover_worker.parts`.
+def parts_alone(options: Options, blocks: int) -> dict[str, Any]:
+    """What each part of so many blocks costs in one process, by `landcover_worker.parts`.
 
     Raises:
         Unavailable: it fails.
     """
-    return run_alone(
-        _PARTS, options.subject.location, "--model", options.subject.model.path, "--blocks", options.blocks
-    )
+    return run_alone(_PARTS, options.subject.location, "--model", options.subject.model.path, "--blocks", blocks)
 
 
 def _latencies_s(service: Service, count: int) -> list[float]:

@@ -63,7 +63,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--scene", help="a GeoTIFF (default: the drawn demonstration)")
     parser.add_argument("--model", type=Path, default=demo_model_path(), help="an ONNX file (default: demonstration)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of a measurement in a round (default: 3)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of a measurement in a round (default: 2)")
     parser.add_argument("--rounds", type=int, default=3, help="figures are medians of so many rounds (default: 3)")
     parser.add_argument("--blocks", type=int, default=16, help="cold: tiles to time in a round (default: 16)")
     parser.add_argument(

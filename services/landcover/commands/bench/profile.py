@@ -111,15 +111,39 @@ def shares(speedscope: Mapping[str, Any]) -> dict[str, float]:
 
 
 def table(profile: Profile) -> Table:
-    """The functions that take most, and what all others take together."""
-    drawn = Table(f"profile of {profile.name}", "share", box=None, pad_edge=False)
+    """The groups that take most, the function that takes most of each, and what all others take together."""
+    drawn = Table(f"profile of {profile.name}", "share", "most of it", box=None, pad_edge=False)
     drawn.columns[1].justify = "right"
-    rows = list(profile.shares.items())
-    for name, share in rows[:_ROWS]:
-        drawn.add_row(name, f"{share:.1%}")
+    rows = groups(profile.shares)
+    for each in rows[:_ROWS]:
+        drawn.add_row(each.name, f"{each.share:.1%}", f"{each.most} {each.most_share:.1%}")
     if rest := rows[_ROWS:]:
-        drawn.add_row(f"{len(rest)} others", f"{sum(share for _, share in rest):.1%}")
+        drawn.add_row(f"{len(rest)} others", f"{sum(each.share for each in rest):.1%}", "")
     return drawn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """One of our modules, or somebody else's package."""
+
+    name: str
+    share: float
+    most: str
+    """The function in it that takes most."""
+    most_share: float
+
+
+def groups(by_function: Mapping[str, float]) -> list[Group]:
+    """Shares of functions summed by our module or others' package, the largest first."""
+    members: dict[str, dict[str, float]] = {}
+    for called, share in by_function.items():
+        module, _, function = called.partition(": ")
+        members.setdefault(module if module.startswith("landcover") else module.split(".")[0], {})[function] = share
+    found = []
+    for name, functions in members.items():
+        most = max(functions, key=functions.__getitem__)
+        found.append(Group(name=name, share=sum(functions.values()), most=most, most_share=functions[most]))
+    return sorted(found, key=lambda group: -group.share)
 
 
 def _called(frame: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from landcover.commands.bench.subject import enlarged
 COMMAND = "landcover bench worker"
 _BARE_LOOP = "landcover_worker.bare_loop"
 _FEWEST_BLOCKS = 4
+_PARTS_BLOCKS = 8
 _LONGER = 4
 """Times as long as others: a block takes a fifth of a second where there is no GPU."""
 
@@ -39,7 +40,7 @@ def measure_worker(options: Options) -> Outcome:
             options.say(f"round {number + 1} of {options.rounds}: the network in a bare loop")
             bare.append(_bare_loop(options, seconds))
             options.say(f"round {number + 1} of {options.rounds}: the parts of a block alone")
-            parts.append(parts_alone(options))
+            parts.append(parts_alone(options, min(options.blocks, _PARTS_BLOCKS)))
             options.say(f"round {number + 1} of {options.rounds}: a worker whose queue is full")
             made.append(make_blocks(service, max(_FEWEST_BLOCKS, round(expected))))
         if options.profiler.on:
