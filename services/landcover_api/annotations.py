@@ -25,8 +25,8 @@ from landcover.errors import AnnotationNotFound, InvalidRequest, PreconditionFai
 from landcover.geojson import Contents, listing
 from landcover.scene import Scene
 from landcover_api.feature_body import named_scenes, read_body
+from landcover_api.http_caching import matches
 from landcover_api.state import ApiState, State
-from landcover_api.warm import matches
 
 MAX_LIMIT = 10_000
 MEDIA_TYPE = "application/geo+json"

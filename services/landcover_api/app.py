@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 
 import jinja2
 from fastapi import FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 from starlette.templating import Jinja2Templates
 from titiler.core.factory import TMSFactory
@@ -30,6 +29,7 @@ from landcover.settings import (
 from landcover_api import annotations as annotation_routes
 from landcover_api import catalogue, health
 from landcover_api.blocks import BlockService
+from landcover_api.cross_origin import CrossOrigin, CrossOriginMiddleware
 from landcover_api.errors import add_exception_handlers
 from landcover_api.extents import TILE_MATRIX_SETS
 from landcover_api.imagery import PREFIX as IMAGERY_PREFIX
@@ -38,6 +38,7 @@ from landcover_api.jobs import jobs_router
 from landcover_api.landcover import PENDING_HEADER, LandCoverFactory
 from landcover_api.map_jobs import MapJobs
 from landcover_api.map_page import map_page_router
+from landcover_api.merged_reads import MergedReads
 from landcover_api.metrics import MeasureMiddleware
 from landcover_api.overviews import OverviewService
 from landcover_api.products import ProductsInUse
@@ -47,7 +48,7 @@ from landcover_api.state import ApiState
 from landcover_api.statistics import statistics_router
 from landcover_api.statistics_jobs import StatisticsJobs
 from landcover_api.wakeups import Wakeups
-from landcover_api.warm import WarmTileMiddleware, WarmTiles
+from landcover_api.warm import WarmTileFront, WarmTiles
 
 LANDCOVER_PREFIX = "/scenes/{scene}/landcover"
 CONFORMS_TO = (
@@ -90,6 +91,7 @@ def create_app(
         jobs_broker = connect(broker.broker_url)
         jobs = StatisticsJobs(JobDesk(jobs_broker, STATISTICS_JOBS, keep_s=api.job_keep_s))
         map_jobs = MapJobs(JobDesk(jobs_broker, MAP_JOBS, keep_s=api.job_keep_s), products, at_once=api.map_jobs)
+        reads = MergedReads(store)
         wakeups = Wakeups(subscriber)
         wakeups.start()
         in_use = ProductsInUse(queue, store, read, cache_ttl_s=cache.cache_ttl_s)
@@ -104,7 +106,7 @@ def create_app(
             overviews=OverviewService(store, in_use, cache_ttl_s=cache.cache_ttl_s),
             products=in_use,
             cache_ttl_s=cache.cache_ttl_s,
-            warm=WarmTiles(),
+            warm=WarmTiles(reads),
             annotations=kept,
             jobs=jobs,
             map_jobs=map_jobs,
@@ -120,6 +122,7 @@ def create_app(
             await wakeups.stop()
             app.state.landcover.close()
             kept.close()
+            await reads.close()
             for client in (store, subscriber, queue):
                 await client.aclose()
             celery.close()
@@ -130,25 +133,18 @@ def create_app(
         description="Land cover from aerial imagery, on demand, as map tiles and statistics.",
         lifespan=lifespan,
     )
-    app.add_middleware(WarmTileMiddleware)
+    cross_origin = CrossOrigin(origins=api.cors_origins, exposed=(PENDING_HEADER, "ETag", "Location", "Retry-After"))
     app.add_middleware(MeasureMiddleware)
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origins=list(api.cors_origins),
-        allow_methods=["GET", "POST", "PUT", "DELETE"],
-        allow_headers=["*"],
-        expose_headers=[PENDING_HEADER, "ETag", "Location", "Retry-After"],
-        max_age=86400,
-    )
+    app.add_middleware(CrossOriginMiddleware, policy=cross_origin)
     add_exception_handlers(app)
-    templates = Jinja2Templates(
-        env=jinja2.Environment(
-            autoescape=True,
-            loader=jinja2.ChoiceLoader(
-                [jinja2.PackageLoader("landcover_api"), jinja2.PackageLoader("titiler.core", "templates")]
-            ),
-        )
-    )
+    _add_routes(app)
+    app.middleware_stack = WarmTileFront(app.build_middleware_stack(), cross_origin)
+    return app
+
+
+def _add_routes(app: FastAPI) -> None:
+    """Everything that has an address."""
+    templates = _templates()
     app.include_router(health.router)
     app.include_router(catalogue.router)
     app.include_router(annotation_routes.router)
@@ -167,4 +163,10 @@ def create_app(
     async def conformance() -> dict[str, list[str]]:
         return {"conformsTo": list(CONFORMS_TO)}
 
-    return app
+
+def _templates() -> Jinja2Templates:
+    """Ours before TiTiler's."""
+    loader = jinja2.ChoiceLoader(
+        [jinja2.PackageLoader("landcover_api"), jinja2.PackageLoader("titiler.core", "templates")]
+    )
+    return Jinja2Templates(env=jinja2.Environment(autoescape=True, loader=loader))

@@ -36,11 +36,12 @@ from landcover_api.extents import (
     tile_matrix_set,
     tms_crs,
 )
+from landcover_api.http_caching import REVALIDATE, etag, finished, matches, version_token
 from landcover_api.reader import LandCoverReader
 from landcover_api.rendering import ImageFormat, Rendering
 from landcover_api.settings import MAX_WAIT_S
 from landcover_api.state import ApiState, LandCoverParam, State, described, get_land_cover
-from landcover_api.warm import TileSet, etag, matches
+from landcover_api.warm import TileSet
 
 PENDING_HEADER = "Landcover-Pending"
 
@@ -61,6 +62,12 @@ async def get_waiting(
 
 WaitingParam = Annotated[Waiting, Depends(get_waiting)]
 Strict = Annotated[bool, Query(description="Answer 503 instead of an unfinished image, 404 outside the scene.")]
+Version = Annotated[
+    str | None,
+    Query(
+        description="Token of image and model, as TileJSON has it: while it is current, caches keep the tile for ever."
+    ),
+]
 LayerParam = Annotated[Layer, Query(description="Class map, or the model's confidence in it.")]
 
 
@@ -138,6 +145,7 @@ class LandCoverFactory(TilerFactory):
             layer: LayerParam = "class",
             tilesize: Annotated[Literal["256", "512"], Query(description="Pixels a side.")] = "256",
             strict: Strict = False,
+            v: Version = None,
         ) -> Response:
             tms = tile_matrix_set(tileMatrixSetId)
             check_tile(tms, z, x, y)
@@ -145,20 +153,21 @@ class LandCoverFactory(TilerFactory):
             extent = tile_extent(tms, z, x, y, rendering.tilesize)
 
             async def answer(cover: LandCover) -> Response:
-                tiles = TileSet(cover=cover, tms=tileMatrixSetId, rendering=rendering)
+                cache_control = finished(cover, v, state.settings.tile_max_age_s)
+                tiles = TileSet(cover=cover, tms=tileMatrixSetId, rendering=rendering, cache_control=cache_control)
                 state.warm.remember(request.scope, tiles)
                 key = tiles.key(z, x, y)
-                headers = {"Cache-Control": f"public, max-age={state.settings.tile_max_age_s}", "ETag": etag(key)}
+                headers = {"Cache-Control": cache_control, "ETag": etag(key)}
                 if matches(request.headers.get("if-none-match"), headers["ETag"]):
                     return Response(status_code=304, headers=headers)  # only a finished tile ever had this ETag
                 if (data := await state.cache.get(key)) is not None:
-                    metrics.TILES.labels("cache").inc()
+                    metrics.count_tile("cache")
                     return Response(data, media_type=format.media_type, headers=headers)
                 drawing = await draw(state, cover, extent, rendering, waiting=waiting, whole=strict)
                 if drawing.missing:
-                    metrics.TILES.labels("pending").inc()
+                    metrics.count_tile("pending")
                     return _unfinished(state, drawing, format, strict=strict)
-                metrics.TILES.labels("drawn").inc()
+                metrics.count_tile("drawn")
                 if drawing.touches_scene:  # empty tiles are without number, and cost nothing to draw
                     await state.cache.set(key, drawing.data, ex=state.cache_ttl_s)
                 return Response(drawing.data, media_type=format.media_type, headers=headers)
@@ -169,6 +178,8 @@ class LandCoverFactory(TilerFactory):
         options = _image_options("A map tile of land cover.")
         self.router.get(f"{path}.{{format}}", name="tile", **options)(tile)
         self.router.get(path, name="tile", **options)(tile)
+        for each in (f"{path}.{{format}}", path):
+            self.router.head(each, include_in_schema=False)(tile)
 
     def tilejson(self) -> None:
         """Register TileJSON; TiTiler's own knows no attribution of a scene and starts maps at the lowest zoom."""
@@ -179,16 +190,20 @@ class LandCoverFactory(TilerFactory):
             cover: DescribedCover,
             only: ClassFilter,
             tileMatrixSetId: str,  # noqa: N803
+            response: Response,
             layer: LayerParam = "class",
             tilesize: Annotated[Literal["256", "512"], Query(description="Pixels a side.")] = "512",
             tile_format: Annotated[ImageFormat, Query(description="Of the tiles.")] = ImageFormat.PNG,
         ) -> dict[str, Any]:
             reader = LandCoverReader(cover, tms=tile_matrix_set(tileMatrixSetId))
             west, south, east, north = bounds = cover.scene.bounds_wgs84
-            query = [(k, v) for k, v in request.query_params.multi_items() if k not in ("tilesize", "tile_format")]
+            own = ("tilesize", "tile_format", "v")
+            query = [(name, value) for name, value in request.query_params.multi_items() if name not in own]
+            query += [("tilesize", tilesize), ("v", version_token(cover))]
             tiles = self.url_for(
                 request, "tile", tileMatrixSetId=tileMatrixSetId, z="{z}", x="{x}", y="{y}", format=tile_format.value
             )
+            response.headers["Cache-Control"] = REVALIDATE
             source = cover.scene.source
             maxzoom = max(reader.maxzoom - (tilesize == "512"), 0)
             minzoom = min(reader.minzoom, maxzoom)
@@ -196,7 +211,7 @@ class LandCoverFactory(TilerFactory):
                 "tilejson": "3.0.0",
                 "name": f"Land cover of {source.title or source.id} by {cover.model.name}",
                 "attribution": source.attribution,
-                "tiles": [f"{tiles}?{urlencode([*query, ('tilesize', tilesize)])}"],
+                "tiles": [f"{tiles}?{urlencode(query)}"],
                 "scheme": "xyz",
                 "minzoom": minzoom,
                 "maxzoom": maxzoom,
@@ -218,7 +233,9 @@ class LandCoverFactory(TilerFactory):
             tiles = self.url_for(
                 request, "tile", tileMatrixSetId=tms.id, z="{TileMatrix}", x="{TileCol}", y="{TileRow}", format="png"
             )
-            query = [(k, v) for k, v in request.query_params.multi_items() if k.lower() not in ("service", "request")]
+            own = ("service", "request", "v")
+            query = [(name, value) for name, value in request.query_params.multi_items() if name.lower() not in own]
+            query.append(("v", version_token(cover)))
             return self.templates.TemplateResponse(
                 request,
                 "wmts.xml",
@@ -228,9 +245,10 @@ class LandCoverFactory(TilerFactory):
                     "tms": tms,
                     "crs": _crs_urn(tileMatrixSetId),
                     "matrices": [tms.matrix(zoom) for zoom in range(reader.minzoom, reader.maxzoom + 1)],
-                    "tiles": tiles + (f"?{urlencode(query)}" if query else ""),
+                    "tiles": f"{tiles}?{urlencode(query)}",
                     "url": str(request.url),
                 },
+                headers={"Cache-Control": REVALIDATE},
                 media_type="application/xml",
             )
 

@@ -19,6 +19,8 @@ from types import MappingProxyType
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
+from landcover_api.http_caching import FOR_EVER, REVALIDATE
+
 MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
     {
         ".html": "text/html; charset=utf-8",
@@ -48,9 +50,6 @@ CONTENT_SECURITY_POLICY = "; ".join(
 
 RELEASE_MARK = "{{release}}"
 """Stands for the release in `index.html`."""
-
-FOR_EVER = "public, max-age=31536000, immutable"
-REVALIDATE = "no-cache"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 
 from prometheus_client import Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -26,11 +27,28 @@ PRODUCT_SECONDS = Histogram(
 QUEUED = Counter("landcover_api_blocks_queued_total", "Block tasks sent to workers.")
 WAITING = Gauge("landcover_api_requests_waiting", "Requests that wait for blocks.")
 
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+"""A header of every answer: browsers shall not guess what it is."""
+
+# What `labels` does costs as much as all else that is done to count a warm tile.
+_requests = lru_cache(maxsize=1024)(REQUESTS.labels)
+_seconds = lru_cache(maxsize=1024)(SECONDS.labels)
+_tiles = lru_cache(TILES.labels)
+
+
+def count_request(route: str, status: int, seconds: float) -> None:
+    """Count and time one request."""
+    _requests(route, status).inc()
+    _seconds(route).observe(seconds)
+
+
+def count_tile(source: str) -> None:
+    """Count one tile."""
+    _tiles(source).inc()
+
 
 def _route(scope: Scope) -> str:
     """The pattern of the route that answered, with the prefix that an included router's route does not know."""
-    if "landcover.route" in scope:
-        return str(scope["landcover.route"])
     pattern = getattr(scope.get("route"), "path", None)
     if pattern is None:
         return "other"
@@ -61,12 +79,10 @@ class MeasureMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", []), (b"x-content-type-options", b"nosniff")]
+                message["headers"] = [*message.get("headers", []), NO_SNIFFING]
             await send(message)
 
         try:
             await self._app(scope, receive, note_status)
         finally:
-            route = _route(scope)
-            REQUESTS.labels(route, status).inc()
-            SECONDS.labels(route).observe(time.perf_counter() - begin)
+            count_request(_route(scope), status, time.perf_counter() - begin)

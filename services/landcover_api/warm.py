@@ -1,4 +1,4 @@
-"""The short way for finished tiles: from the address to the cached bytes, before any routing or validation.
+"""The short way for finished tiles: from the address to the cached bytes, before any middleware, routing or validation.
 
 The first request for a tile of some rendering (scene, model, layer, format, …) takes the long way through the
 routes, which validate it and leave the rendering here. Every later address that differs in z, x and y only is
@@ -7,15 +7,14 @@ answered by one look into the cache. Whatever is not there takes the long way ag
 
 from __future__ import annotations
 
-import hashlib
 import re
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from landcover.errors import LandcoverError
@@ -23,6 +22,9 @@ from landcover.keys import tile_key
 from landcover.scene import Scene
 from landcover_api import metrics
 from landcover_api.cover import LandCover
+from landcover_api.cross_origin import CrossOrigin, RawHeaders
+from landcover_api.http_caching import etag, matches
+from landcover_api.merged_reads import MergedReads
 from landcover_api.rendering import Rendering
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 _MAX_RENDERINGS = 4096
 _MAX_QUERY_BYTES = 300
 """Longer ones no client sends twice; remembering them would fill the memory."""
+_METHODS = frozenset({"GET", "HEAD"})
 _TILE_PATH = re.compile(r"/scenes/([^/]+)/landcover/tiles/([^/]+)/(\d{1,2})/(\d{1,9})/(\d{1,9})(?:\.(\w+))?")
 
 Address = tuple[str, str, str | None, bytes]
@@ -44,6 +47,8 @@ class TileSet:
     cover: LandCover
     tms: str
     rendering: Rendering
+    cache_control: str
+    """Of finished tiles at the address that was asked for."""
 
     def key(self, z: int, x: int, y: int) -> str:
         """Where the cache keeps a finished tile."""
@@ -60,25 +65,11 @@ class TileSet:
         )
 
 
-def etag(key: str) -> str:
-    """The ETag of the tile under `key`: what a finished tile shows follows from its key alone.
-
-    Weak, since two kinds of processor may round a network's doubt differently.
-    """
-    return f'W/"{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}"'
-
-
-def matches(if_none_match: str | None, tag: str) -> bool:
-    """Whether `If-None-Match` names `tag` (RFC 9110, weak comparison). Not `*`: that asks what is there."""
-    if if_none_match is None:
-        return False
-    return tag.removeprefix("W/") in re.split(r"\s*,\s*", if_none_match.replace("W/", "").strip())
-
-
 class WarmTiles:
     """The renderings that were asked for lately, those asked for longest ago dropped first."""
 
-    def __init__(self) -> None:
+    def __init__(self, reads: MergedReads) -> None:
+        self.reads = reads
         self._known: OrderedDict[Address, TileSet] = OrderedDict()
 
     def remember(self, scope: Scope, tiles: TileSet) -> None:
@@ -103,32 +94,39 @@ class WarmTiles:
         return tiles, tiles.key(int(match[3]), int(match[4]), int(match[5]))
 
 
-class WarmTileMiddleware:
-    """Answers finished tiles itself and passes everything else on."""
+class WarmTileFront:
+    """Answers finished tiles itself and passes everything else on, to the whole stack of middleware.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    So it also does for its own answers what that does for others: cross-origin headers, counting, timing.
+    """
+
+    def __init__(self, app: ASGIApp, cross_origin: CrossOrigin) -> None:
+        self.app = app
+        self._cross_origin = cross_origin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        if scope["type"] != "http" or scope["method"] != "GET" or not await self._answer(scope, send):
-            await self._app(scope, receive, send)
+        if scope["type"] != "http" or scope["method"] not in _METHODS or not await self._answer(scope, send):
+            await self.app(scope, receive, send)
 
     async def _answer(self, scope: Scope, send: Send) -> bool:
+        begin = time.perf_counter()
         state: ApiState | None = getattr(scope["app"].state, "landcover", None)
         if state is None or (found := state.warm.find(scope, state.glance)) is None:
             return False
         tiles, key = found
         tag = etag(key)
-        headers = [
-            (b"cache-control", f"public, max-age={state.settings.tile_max_age_s}".encode()),
+        origin, known = _asked_by(scope)
+        headers: RawHeaders = [
+            (b"cache-control", tiles.cache_control.encode()),
             (b"etag", tag.encode()),
+            metrics.NO_SNIFFING,
+            *self._cross_origin.headers(origin),
         ]
-        if matches(Headers(scope=scope).get("if-none-match"), tag):
-            status, data = 304, b""
-        else:
+        status, data = 304, b""
+        if not matches(known, tag):
             try:
-                cached = cast("bytes | None", await state.cache.get(key))
+                cached = await state.warm.reads.get(key)
             except (RedisError, OSError):
                 return False  # the long way says so properly
             if cached is None:
@@ -136,13 +134,24 @@ class WarmTileMiddleware:
             status, data = 200, cached
             headers += [
                 (b"content-type", tiles.rendering.format.media_type.encode()),
-                (b"content-length", str(len(data)).encode()),
+                (b"content-length", b"%d" % len(data)),
             ]
-        scope["landcover.route"] = "warm tile"
-        metrics.TILES.labels("cache").inc()
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": data})
+        metrics.count_tile("cache")
+        metrics.count_request("warm tile", status, time.perf_counter() - begin)
         return True
+
+
+def _asked_by(scope: Scope) -> tuple[str | None, str | None]:
+    """`Origin` and `If-None-Match` of a request."""
+    origin = known = None
+    for name, value in scope["headers"]:
+        if name == b"origin":
+            origin = value.decode("latin-1")
+        elif name == b"if-none-match":
+            known = value.decode("latin-1")
+    return origin, known
 
 
 def _route_path(scope: Scope) -> str:

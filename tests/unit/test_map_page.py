@@ -9,7 +9,8 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from landcover_api.map_page import FOR_EVER, map_page_router
+from landcover_api.http_caching import FOR_EVER
+from landcover_api.map_page import map_page_router
 
 
 @pytest.fixture(scope="module")
