@@ -16,8 +16,8 @@ OPENVINO = "OpenVINO"
 class OpenVino:
     """Compiled anew for each shape that comes, of which a worker has `max_batch`.
 
-    One graph for all shapes would be as fast at 32 bits, but with weights of 8 bits OpenVINO 2026.4 then returns
-    noise, without a word. Where the CPU has instructions for bf16, OpenVINO computes in it.
+    One graph for all shapes would be as fast at 32 bits; but of arithmetic in 8 bits (quantized networks, tests' models
+    of pixels) OpenVINO 2026.4 then makes noise, without a word. Where the CPU has instructions for bf16, it uses them.
     """
 
     provider = OPENVINO
