@@ -64,7 +64,8 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     /opt/build/bin/add api --requirement /opt/build/api.txt --requirement /opt/build/products.txt
 
 FROM builder AS worker-packages
-RUN --mount=type=secret,id=pip,target=/etc/pip.conf /opt/build/bin/add worker --requirement /opt/build/worker.txt
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    /opt/build/bin/add worker --requirement /opt/build/worker.txt --requirement /opt/build/openvino.txt
 
 FROM builder AS gpu-packages
 COPY constraints-gpu.txt /src/
