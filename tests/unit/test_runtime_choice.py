@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +25,7 @@ from landcover_worker.settings import WorkerSettings
 from onnx_models import expected_classes, pixel_contract, write_pixel_model
 from rasters import noise
 
-pytest.importorskip("openvino", reason="landcover-tiles[openvino] is not installed")
+pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="landcover-tiles[openvino] is not installed")
 
 ON_CPU = WorkerSettings(device="cpu", cpu_threads=1)
 CONTRACT = pixel_contract("pixels", window_px=64, halo_px=0)
@@ -123,3 +126,12 @@ def test_openvino_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.Monk
     demanded = ON_CPU.model_copy(update={"runtime": "openvino"})
     with pytest.raises(InvalidConfiguration, match=r"not installed; install `landcover-tiles\[openvino\]`"):
         load_runtime(pixels(tmp_path), CONTRACT, demanded)
+
+
+def test_openvino_reports_to_nobody(tmp_path: Path) -> None:
+    program = (
+        "import sys; from landcover_worker.runtimes.openvino import has_native_bf16; has_native_bf16(); "
+        "sys.exit(any('telemetry' in name for name in sys.modules))"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, env={"HOME": str(tmp_path), "PATH": ""})
+    assert not list(tmp_path.iterdir())

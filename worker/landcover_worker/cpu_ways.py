@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime as ort
 
 from landcover_worker.runtimes.base import UInt8Array
+from landcover_worker.runtimes.openvino import import_openvino
 
 Run = Callable[[UInt8Array], tuple[UInt8Array, UInt8Array]]
 """A window `(height, width, 3)` → its class values and confidence, `(height, width)` each."""
@@ -122,9 +123,7 @@ def _vino(
     """OpenVINO with these `properties`; with `fixed` compiled for one shape."""
 
     def load(data: bytes, side_px: int) -> Run:
-        import openvino
-
-        core = openvino.Core()
+        core = import_openvino().Core()
         model = core.read_model(data)
         if fixed:
             model.reshape([1, side_px, side_px, 3])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +13,18 @@ from landcover_worker.runtimes.base import UInt8Array
 from landcover_worker.settings import WorkerSettings, available_cpus
 
 OPENVINO = "OpenVINO"
+
+
+def import_openvino() -> Any:
+    """The module `openvino` without its tools.
+
+    As it comes, importing it imports them as well, which takes a second and reports to its maker over HTTPS.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # fails to import, as it may
+    return importlib.import_module("openvino")
 
 
 class OpenVino:
@@ -24,9 +38,7 @@ class OpenVino:
 
     def __init__(self, data: bytes, settings: WorkerSettings) -> None:
         """Raises ImportError where OpenVINO is not installed, and its own errors if it cannot read `data`."""
-        import openvino
-
-        self._core = openvino.Core()
+        self._core = import_openvino().Core()
         self._model = self._core.read_model(data)
         self._properties = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -60,6 +72,4 @@ def has_native_bf16() -> bool:
     Raises:
         ImportError: OpenVINO is not installed.
     """
-    import openvino
-
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
