@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -18,7 +19,7 @@ from landcover.settings import CatalogSettings
 from landcover_worker.networks import Networks
 from landcover_worker.runtimes.choice import load_runtime
 from landcover_worker.runtimes.onnx_cpu import CPU
-from landcover_worker.runtimes.onnx_gpu import CUDA, OnnxGpu, padded_size
+from landcover_worker.runtimes.onnx_gpu import CUDA, TENSORRT, OnnxGpu, padded_size, pin, providers_for
 from landcover_worker.session import Session
 from landcover_worker.settings import WorkerSettings
 from onnx_models import expected_classes, pixel_contract, write_pixel_model
@@ -136,25 +137,62 @@ def test_padded_sizes_never_exceed_the_batch(max_batch: int, sizes: list[int]) -
     assert [padded_size(count, max_batch) for count in range(1, max_batch + 1)] == sizes
 
 
-def test_on_a_gpu_every_run_has_a_size_that_is_warm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_gpu(monkeypatch)
+def test_on_a_gpu_every_run_has_a_size_that_is_warm(tmp_path: Path) -> None:
     data = write_pixel_model(tmp_path / "a.onnx", CONTRACT).read_bytes()
     runtime = OnnxGpu(data, WorkerSettings(max_batch=6))  # the CPU runs it
-    inner, sizes = runtime._session, []
-
-    class Noting:
-        def run(self, names: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-            sizes.append(len(feeds["image"]))
-            return inner.run(names, feeds)
-
-    monkeypatch.setattr(runtime, "_session", Noting())
+    assert (runtime.provider, runtime.engine) == (CPU, CPU)
     assert list(runtime.warm_sizes) == [1, 2, 4, 6]
     for count in range(1, 7):
         images = np.stack([noise(64, 64, seed=i) for i in range(count)])
         classes, confidence = runtime.run(list(images))
         assert np.array_equal(classes, expected_classes(images))
         assert np.array_equal(confidence, images[..., 1])
-    assert set(sizes) == set(runtime.warm_sizes)
+    assert [shape[0] for shape in runtime._buffers] == list(runtime.warm_sizes)
+
+
+def test_what_came_of_a_run_on_a_gpu_stays_after_the_next(tmp_path: Path) -> None:
+    """Though both used the same buffers."""
+    runtime = OnnxGpu(write_pixel_model(tmp_path / "a.onnx", CONTRACT).read_bytes(), WorkerSettings(max_batch=4))
+    images = [noise(64, 64, seed=i) for i in range(8)]
+    answers = [runtime.run(images[:4]), runtime.run(images[4:7])]
+    assert np.array_equal(np.concatenate([each[0] for each in answers]), expected_classes(np.stack(images[:7])))
+    assert np.array_equal(np.concatenate([each[1] for each in answers]), np.stack(images[:7])[..., 1])
+
+
+def test_on_a_gpu_windows_of_a_batch_have_one_size(tmp_path: Path) -> None:
+    runtime = OnnxGpu(write_pixel_model(tmp_path / "a.onnx", CONTRACT).read_bytes(), WorkerSettings(max_batch=4))
+    with pytest.raises(ValueError, match="same shape"):
+        runtime.run([noise(64, 64), noise(32, 32)])
+    assert np.array_equal(runtime.run([noise(32, 32)])[0][0], expected_classes(noise(32, 32)))
+
+
+def test_tensorrt_builds_one_engine_for_all_sizes_of_batch(tmp_path: Path) -> None:
+    data = write_pixel_model(tmp_path / "a.onnx", CONTRACT).read_bytes()
+    assert [name for name, _ in providers_for(data, WorkerSettings(), 8)] == [CUDA, CPU]
+    providers = providers_for(data, WorkerSettings(tensorrt=tmp_path, cuda_graphs=True), 8)
+    assert [name for name, _ in providers] == [TENSORRT, CUDA, CPU]
+    (_, tensorrt), (_, cuda), _ = providers
+    assert tensorrt["trt_engine_cache_path"] == str(tmp_path)
+    shapes = [tensorrt[f"trt_profile_{each}_shapes"] for each in ("min", "opt", "max")]
+    assert shapes == ["image:1x64x64x3", "image:8x64x64x3", "image:8x64x64x3"]
+    assert (cuda["enable_cuda_graph"], tensorrt["trt_cuda_graph_enable"]) == ("1", "1")
+
+
+def test_memory_is_pinned_by_cudas_runtime_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Register:
+        argtypes: tuple[object, ...] = ()
+
+        def __call__(self, *arguments: int) -> int:
+            asked.append(arguments)
+            return len(asked) - 1  # 0 is success
+
+    register, memory = Register(), np.zeros(10, np.uint8)
+    assert not pin(memory)
+    monkeypatch.setattr("ctypes.CDLL", lambda name: SimpleNamespace(cudaHostRegister=register))
+    assert [pin(memory), pin(memory)] == [True, False]
+    assert asked == [(memory.ctypes.data, 10, 0)] * 2
 
 
 def test_a_file_that_is_replaced_after_its_check_is_not_served(tmp_path: Path) -> None:

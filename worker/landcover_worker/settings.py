@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -30,6 +31,10 @@ class WorkerSettings(BaseSettings):
     runtime: Literal["auto", "onnxruntime", "openvino"] = "auto"
     """What runs models on a CPU. `auto` takes OpenVINO for those it is faster for, if it is installed and agrees with
     ONNX Runtime: models of 8 bits, and all where the CPU has instructions for bf16."""
+    tensorrt: Path | None = None
+    """A folder for TensorRT's engines: TensorRT then runs models on the GPU. Building one takes minutes, once."""
+    cuda_graphs: bool = False
+    """Whether the GPU's kernels are started as one captured graph for each size of batch, not one by one."""
     max_batch: Annotated[int, Field(ge=1, le=256)] | None = None
     """Windows in one run of the network. Default: 8 on a GPU, 1 on a CPU, where batching was measured to lose."""
     cpu_threads: Annotated[int, Field(ge=1)] | None = None
