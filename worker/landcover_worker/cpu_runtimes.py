@@ -138,9 +138,9 @@ def _windows(scene: str | None, model_path: Path, side_px: int, count: int) -> l
 
 def _table(rows: Sequence[Measured]) -> Table:
     table = Table()
-    table.add_column("way", no_wrap=True)
-    for name in ("ratio", "of minima", "median ms", "min ms", "load s", "same class", "confidence ±"):
-        table.add_column(name, justify="right")
+    table.add_column("way")
+    for name in ("ratio", "minima", "ms", "min ms", "load s", "same class", "sure ±"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         if row.fault:
             table.add_row(f"{row.way}: {row.fault}")
@@ -167,8 +167,10 @@ def main() -> None:
         "that what else the machine does falls on all of them alike.",
         epilog="columns:\n"
         "  ratio         to the first way, ONNX Runtime as it comes: the median over all rounds; below 1 is faster\n"
-        "  of minima     the same of each way's fastest run; where the two differ, the machine was busy\n"
-        "  same class    share of pixels with the first way's class; confidence ± is the largest difference, of 255\n\n"
+        "  minima        the same of each way's fastest run; where the two differ, the machine was busy\n"
+        "  same class    pixels with the first way's class; sure ± the largest difference in confidence, of 255\n\n"
+        "All ways are loaded at once: with windows of 896 px each holds a third of a gigabyte, and a round takes some\n"
+        "ten seconds of two cores. --only measures fewer.\n\n"
         "examples:\n"
         "  python -m landcover_worker.cpu_runtimes                              # the model that is shipped\n"
         "  python -m landcover_worker.cpu_runtimes b4.onnx --scene ortho.tif --rounds 20 --json b4.json\n"

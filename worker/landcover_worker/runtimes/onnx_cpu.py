@@ -14,7 +14,12 @@ CPU = "CPUExecutionProvider"
 
 
 class OnnxCpu:
-    """One window at a time unless told otherwise: batching was measured to lose."""
+    """One window at a time unless told otherwise: batching was measured to lose.
+
+    ONNX Runtime's own options stay as they come, but for the threads. Measured (`cpu_runtimes`): without its arena a
+    window takes 1.4 times as long, on more threads than cores 1.7, and none of those that concern spinning, memory
+    patterns, fixed shapes or the layout of convolutions gains anything.
+    """
 
     provider = CPU
 
