@@ -54,6 +54,7 @@ def test_ways_that_answer_otherwise_or_not_at_all() -> None:
 def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     model, report = write_pixel_model(tmp_path / "a.onnx", CONTRACT), tmp_path / "report.json"
     arguments = ["", str(model), "--rounds", "2", "--threads", "1", "--only", "arena", "int8", "--json", str(report)]
+    monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr("sys.argv", [*arguments, "--other", f"int8={model}"])
     cpu_runtimes.main()
     assert "onnxruntime, no arena" in capsys.readouterr().out
