@@ -66,16 +66,16 @@ def read(path: Path) -> dict[str, Figure]:
     return {each.key: each for each in figures}
 
 
-def losses(figures: Iterable[Figure], recorded: Mapping[str, Figure]) -> list[str]:
-    """A sentence for each figure that lost more than a third of its recorded value.
+def lost(figures: Iterable[Figure], recorded: Mapping[str, Figure]) -> list[Figure]:
+    """Those that lost more than a third of their recorded value.
 
     Raises:
         InvalidRequest: nothing that was measured is in the record, so that nothing was compared.
     """
-    pairs = [(each, recorded[each.key]) for each in figures if each.key in recorded]
-    if not pairs:
+    known = [each for each in figures if each.key in recorded]
+    if not known:
         raise InvalidRequest("None of these figures is in the record; name another with --check FILE.")
-    return [_loss(now, before) for now, before in pairs if is_worse(now, before)]
+    return [each for each in known if is_worse(each, recorded[each.key])]
 
 
 def is_worse(now: Figure, before: Figure) -> bool:
@@ -84,7 +84,8 @@ def is_worse(now: Figure, before: Figure) -> bool:
     return now.ratio < before.ratio * kept if before.better == "higher" else now.ratio > before.ratio / kept
 
 
-def _loss(now: Figure, before: Figure) -> str:
+def sentence(now: Figure, before: Figure) -> str:
+    """What to say of a loss."""
     direction = "fell" if before.better == "higher" else "rose"
     return (
         f"{now.name} to {now.against} {direction} from {before.ratio:.3g} to {now.ratio:.3g}, by more than a third; "
