@@ -60,10 +60,11 @@ class SceneReader:
         pixels, valid = self._windows_of(kind).read(scene, grid.decimation, rows, cols)
         self._check_version(scene)  # overwritten meanwhile? Half of one image and half of another is neither
         beyond = (rows[0] - top, top + side - rows[1]), (cols[0] - left, left + side - cols[1])
-        image = np.pad(pixels, (*beyond, (0, 0)), mode="reflect")
-        inside = np.pad(valid, beyond, constant_values=False)
+        if any(map(any, beyond)):  # padding copies a window even by nothing
+            pixels = np.pad(pixels, (*beyond, (0, 0)), mode="reflect")
+            valid = np.pad(valid, beyond, constant_values=False)
         block = slice(halo_px, halo_px + grid.block_px)
-        return BlockWindow(image=image, valid=inside[block, block])
+        return BlockWindow(image=pixels, valid=valid[block, block])
 
     def _check_version(self, scene: Scene) -> None:
         kind = kind_of(scene.source)

@@ -142,8 +142,9 @@ class BlockMaker:
                 window.image, on_start=partial(held.enter, "infer"), alone=alone, urgent=urgent
             )
             inner = slice(contract.halo_px, contract.halo_px + contract.block_px)
-            classes = np.where(window.valid, classes[inner, inner], 0).astype(np.uint8)
-            confidence = np.where(window.valid, confidence[inner, inner], 0).astype(np.uint8)
+            classes, confidence = classes[inner, inner], confidence[inner, inner]
+            if not window.valid.all():
+                classes, confidence = (each * window.valid for each in (classes, confidence))
         else:
             classes = confidence = np.zeros((contract.block_px, contract.block_px), np.uint8)
         with _stage(held, "encode"):
