@@ -91,7 +91,7 @@ def create_app(
         jobs_broker = connect(broker.broker_url)
         jobs = StatisticsJobs(JobDesk(jobs_broker, STATISTICS_JOBS, keep_s=api.job_keep_s))
         map_jobs = MapJobs(JobDesk(jobs_broker, MAP_JOBS, keep_s=api.job_keep_s), products, at_once=api.map_jobs)
-        reads = MergedReads(store)
+        reads = MergedReads(subscriber)
         wakeups = Wakeups(subscriber)
         wakeups.start()
         in_use = ProductsInUse(queue, store, read, cache_ttl_s=cache.cache_ttl_s)

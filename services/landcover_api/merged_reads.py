@@ -12,6 +12,8 @@ from typing import cast
 
 from redis.asyncio import Redis
 
+from landcover.connections import SOCKET_TIMEOUT_S
+
 CONNECTIONS = 2
 """More merge less; a single one would have everybody wait for a connection that was lost without a word."""
 
@@ -19,8 +21,9 @@ CONNECTIONS = 2
 class MergedReads:
     """`GET` for one event loop. It tries once; who sees it fail has the ordinary client to ask."""
 
-    def __init__(self, cache: Redis) -> None:
-        pool = cache.connection_pool
+    def __init__(self, unlimited: Redis) -> None:
+        """Through connections of a client without a timeout: its own would be two for each read, one of them a task."""
+        pool = unlimited.connection_pool
         self._connections = [pool.make_connection() for _ in range(CONNECTIONS)]  # type: ignore[no-untyped-call]
         self._idle = list(self._connections)
         self._asked: list[tuple[str, asyncio.Future[bytes | None]]] = []
@@ -46,9 +49,10 @@ class MergedReads:
     async def _read(self, keys: list[str]) -> list[bytes | None]:
         connection = self._idle.pop()
         try:
-            await connection.send_command("MGET", *keys)
-            return cast("list[bytes | None]", await connection.read_response())
-        except BaseException:  # also when cancelled: an answer still on its way must not reach the next reader
+            async with asyncio.timeout(SOCKET_TIMEOUT_S):
+                await connection.send_command("MGET", *keys)
+                return cast("list[bytes | None]", await connection.read_response())
+        except BaseException:  # a cancellation, too: an answer that is still on its way must not reach the next reader
             await connection.disconnect(nowait=True)
             raise
         finally:

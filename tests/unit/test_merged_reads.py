@@ -24,7 +24,7 @@ def address(client: redis.Redis) -> str:
 
 @asynccontextmanager
 async def reads_of(url: str) -> AsyncIterator[MergedReads]:
-    client = connect_async(url)
+    client = connect_async(url, subscriber=True)
     reads = MergedReads(client)
     try:
         yield reads
@@ -97,3 +97,12 @@ async def test_without_a_server_it_is_an_error() -> None:
     async with reads_of(f"redis://127.0.0.1:{free_port()}/0") as reads:
         with pytest.raises((RedisError, OSError)):
             await reads.get("key")
+
+
+async def test_a_silent_server_is_an_error_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one who waits for the answer is told, and all behind it."""
+    monkeypatch.setattr("landcover_api.merged_reads.SOCKET_TIMEOUT_S", 0.3)
+    silent = await asyncio.start_server(lambda _reader, _writer: asyncio.sleep(60), "127.0.0.1", 0)
+    async with silent, reads_of(f"redis://127.0.0.1:{silent.sockets[0].getsockname()[1]}/0") as reads:
+        answers = await asyncio.gather(*(reads.get(f"key-{i}") for i in range(5)), return_exceptions=True)
+    assert all(isinstance(each, (RedisError, OSError)) for each in answers)
