@@ -55,7 +55,7 @@ lint: install-dev ## ruff, mypy and the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: install-dev ## measure this machine, in five minutes; BENCH="--check" fails if a ratio got worse
+bench: install-dev ## measure this machine, in five to ten minutes; BENCH="--check" fails if a ratio got worse
 	$(BIN)/landcover bench $(BENCH)
 
 clean: ## remove the environment and caches

@@ -49,7 +49,7 @@ def add_parser(subparsers: Any) -> None:
         "  statistics  processor time and memory, to exactextract on a finished map of the same ground\n"
         "  scale       workers whose network sleeps, to as much as one can do; what a job's books cost\n"
         "groups: tiles (warm cold), quick (all but the last two; the default), all",
-        epilog="examples:\n  landcover bench                            in five minutes\n"
+        epilog="examples:\n  landcover bench                            in five to ten minutes\n"
         "  landcover bench warm read --scene ortho.tif --json bench.json\n"
         "  landcover bench worker --profile profiles/    where its time goes; open them at speedscope.app\n"
         "  landcover bench --check                    fails if a ratio lost a third of what is recorded\n"
@@ -92,10 +92,11 @@ def add_parser(subparsers: Any) -> None:
         type=Path,
         const=records.shipped(),
         metavar="FILE",
-        help="fail if a ratio lost more than a third of its value in this run (default: the record shipped with this)",
+        help="fail if a ratio has lost more than a third of its value in this run, and again "
+        "when it is measured once more (default: the record shipped with this)",
     )
     parser.add_argument(
-        "--profile", type=Path, metavar="FOLDER", help="run each once more under py-spy; profiles go there"
+        "--profile", type=Path, metavar="FOLDER", help="run each but scale once more under py-spy; profiles go there"
     )
     parser.set_defaults(run=_run)
 
