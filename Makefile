@@ -25,13 +25,13 @@ help: ## show this list
 	$(PYTHON) -m venv .venv
 
 .venv/.run: .venv/pyvenv.cfg pyproject.toml constraints.txt
-	@echo "installing into .venv (about 500 MB, once) …"
-	$(PIP) --editable '.[api,worker,local,parquet,products]'
+	@echo "installing into .venv (about 700 MB, once) …"
+	$(PIP) --editable '.[api,worker,openvino,local,parquet,products]'
 	@touch $@
 
 .venv/.dev: .venv/.run
-	@echo "installing what tests, training and export need (about 1.5 GB, once) …"
-	$(PIP) 'torch==2.13.0' --editable '.[api,worker,local,export,dev]'
+	@echo "installing what tests, training and export need (about 1.7 GB, once) …"
+	$(PIP) 'torch==2.13.0' --editable '.[api,worker,openvino,local,export,dev]'
 	@touch $@
 
 install: .venv/.run ## the environment that `make up` runs in

@@ -89,3 +89,4 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
     for name in [name for name in os.environ if name.startswith("LANDCOVER_")]:
         del os.environ[name]
+    os.environ["LANDCOVER_WORKER_RUNTIME"] = "onnxruntime"  # exact; a CPU with bf16 would choose the faster one

@@ -27,7 +27,7 @@ from rasters import noise
 
 pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="landcover-tiles[openvino] is not installed")
 
-ON_CPU = WorkerSettings(device="cpu", cpu_threads=1)
+ON_CPU = WorkerSettings(device="cpu", runtime="auto", cpu_threads=1)
 CONTRACT = pixel_contract("pixels", window_px=64, halo_px=0)
 OF_8_BITS = CONTRACT.model_copy(update={"precision": "int8"})
 
