@@ -25,7 +25,7 @@ class WorkerPresence:
 
     id: str
     provider: str
-    """ONNX Runtime's execution provider."""
+    """What runs its models: an execution provider of ONNX Runtime's, or `OpenVINO`."""
     models: tuple[str, ...]
     """Digests."""
     queues: tuple[str, ...]

@@ -16,7 +16,8 @@ def worker(subparsers: Any) -> None:
         description="Take block tasks from the queue, run the model, put what it makes into the cache.\n"
         "Stops on SIGTERM or Ctrl-C: what is running is finished, what is not goes back to the queue.",
         epilog="settings: LANDCOVER_BROKER_URL, LANDCOVER_CACHE_URL, LANDCOVER_MODELS and LANDCOVER_WORKER_*\n"
-        "  LANDCOVER_WORKER_DEVICE=auto|cpu|cuda   THREADS   MAX_BATCH   QUEUES   HARD_LIMIT_S   METRICS_PORT\n\n"
+        "  LANDCOVER_WORKER_DEVICE=auto|cpu|cuda   RUNTIME=auto|onnxruntime|openvino   THREADS   MAX_BATCH   QUEUES\n"
+        "  CPU_THREADS   CUDA_GRAPHS   TENSORRT=FOLDER   HARD_LIMIT_S   METRICS_PORT\n\n"
         "example:\n"
         "  LANDCOVER_MODELS=models/ LANDCOVER_WORKER_DEVICE=cuda landcover worker",
         formatter_class=argparse.RawDescriptionHelpFormatter,
