@@ -104,6 +104,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _checkpoint(arguments: argparse.Namespace) -> Checkpoint:
+    import torch
+
     from landcover.errors import InvalidConfiguration
     from landcover_export.checkpoints import Checkpoint, load_checkpoint
     from landcover_export.networks import OPENEARTHMAP_B4, NetworkConfig, build_network, classes_of
@@ -113,4 +115,5 @@ def _checkpoint(arguments: argparse.Namespace) -> Checkpoint:
         return load_checkpoint(arguments.checkpoint, network)
     if network is None:
         raise InvalidConfiguration("Say which network: --random --network " + " | ".join(NETWORKS))
+    torch.manual_seed(0)  # so that two precisions of them are of one network
     return Checkpoint(config=network, classes=classes_of(network), network=build_network(network).eval())
