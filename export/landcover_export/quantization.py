@@ -43,10 +43,12 @@ def quantize(model: ModelFile, path: Path, windows: npt.NDArray[np.uint8], name:
         name: by which requests ask for it: another than the model's, if both are to be served.
 
     Raises:
-        InvalidConfiguration: `name` is none.
+        InvalidConfiguration: `name` is none, or `path` is the model's or a folder's.
         InvalidModel: the model is not of 32 bits, or has no two convolutions between which anything could be turned.
         ParityError: the new file differs too much from the original; it is not left behind.
     """
+    if path.is_dir() or path.resolve() == model.path.resolve():
+        raise InvalidConfiguration(f"{path} is a folder or the model itself, which is kept; name another file.")
     if model.contract.precision != "fp32":
         raise InvalidModel(f"{model.path} has {model.contract.precision} already; 8 bits are made of fp32.")
     changed = {"name": name, "precision": "int8", "metrics": None}

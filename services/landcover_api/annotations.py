@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -25,7 +24,7 @@ from landcover.errors import AnnotationNotFound, InvalidRequest, PreconditionFai
 from landcover.geojson import Contents, listing
 from landcover.scene import Scene
 from landcover_api.feature_body import named_scenes, read_body
-from landcover_api.http_caching import matches
+from landcover_api.http_caching import entity_tags, matches
 from landcover_api.state import ApiState, State
 
 MAX_LIMIT = 10_000
@@ -245,7 +244,7 @@ def _expected(store: AnnotationStore, annotation_id: str, if_match: str | None) 
     current = store.get(annotation_id)
     if if_match is None or if_match.strip() == "*":
         return None
-    if etag(current) not in re.split(r"\s*,\s*", if_match.strip()):
+    if etag(current) not in entity_tags(if_match):
         raise PreconditionFailed(
             f"Annotation '{annotation_id}' has been changed since you read it; GET it again and repeat your change."
         )

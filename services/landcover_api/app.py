@@ -134,11 +134,11 @@ def create_app(
         lifespan=lifespan,
     )
     cross_origin = CrossOrigin(origins=api.cors_origins, exposed=(PENDING_HEADER, "ETag", "Location", "Retry-After"))
-    app.add_middleware(MeasureMiddleware)
-    app.add_middleware(CrossOriginMiddleware, policy=cross_origin)
     add_exception_handlers(app)
     _add_routes(app)
-    app.middleware_stack = WarmTileFront(app.build_middleware_stack(), cross_origin)
+    # Around all of Starlette's own, so that the answer to an unexpected error is counted and has the same headers.
+    measured = MeasureMiddleware(app.build_middleware_stack())
+    app.middleware_stack = WarmTileFront(CrossOriginMiddleware(measured, policy=cross_origin), cross_origin)
     return app
 
 

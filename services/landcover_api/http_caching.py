@@ -2,14 +2,14 @@
 
 What a finished tile shows follows from its address, the image's version and the model. The addresses that TileJSON and
 WMTS give out carry a token of these two (`v=`), so that what lies there can never change and is kept for ever;
-a new image or model has new addresses. An address without the token, or with an old one, shows what is
-current and is kept for a limited time. The documents that name the token must always be asked for anew.
+a new image or model has new addresses. An address without a token shows what is current and is kept for a limited time.
+One with another token (an old one, or a new one at a process that does not know of it yet) shows the same, and is
+always asked for anew, as are the documents that name the token.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 
 from landcover.grid import GRID_VERSION
 from landcover_api.cover import LandCover
@@ -27,7 +27,9 @@ def version_token(cover: LandCover) -> str:
 
 def finished(cover: LandCover, token: str | None, max_age_s: int) -> str:
     """`Cache-Control` of a finished tile of `cover` that was asked for with `token`."""
-    return FOR_EVER if token == version_token(cover) else f"public, max-age={max_age_s}"
+    if token is None:
+        return f"public, max-age={max_age_s}"
+    return FOR_EVER if token == version_token(cover) else REVALIDATE
 
 
 def etag(key: str) -> str:
@@ -42,4 +44,9 @@ def matches(if_none_match: str | None, tag: str) -> bool:
     """Whether `If-None-Match` names `tag` (RFC 9110, weak comparison). Not `*`: that asks what is there."""
     if if_none_match is None:
         return False
-    return tag.removeprefix("W/") in re.split(r"\s*,\s*", if_none_match.replace("W/", "").strip())
+    return tag.removeprefix("W/") in {each.removeprefix("W/") for each in entity_tags(if_none_match)}
+
+
+def entity_tags(header: str) -> set[str]:
+    """Those that `If-Match` or `If-None-Match` names."""
+    return {each.strip() for each in header.split(",")}

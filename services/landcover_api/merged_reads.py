@@ -1,4 +1,4 @@
-"""Reads of the cache over a few connections: who finds them all in use goes along with the next that is free.
+"""Reads of the cache over a few connections: who finds them all in use, or others who wait, goes along with the next.
 
 What a Redis client does around a command (a connection from the pool, a retry, timeouts, parsing) costs several
 times what the server does for it. So here connections are held, without a pool around them, and under load one `MGET`
@@ -35,7 +35,7 @@ class MergedReads:
         Raises:
             RedisError, OSError: the cache is away.
         """
-        if self._idle:
+        if self._idle and not self._asked:
             return (await self._read([key]))[0]
         future: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         self._asked.append((key, future))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import redis
@@ -102,7 +105,42 @@ async def test_without_a_server_it_is_an_error() -> None:
 async def test_a_silent_server_is_an_error_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one who waits for the answer is told, and all behind it."""
     monkeypatch.setattr("landcover_api.merged_reads.SOCKET_TIMEOUT_S", 0.3)
-    silent = await asyncio.start_server(lambda _reader, _writer: asyncio.sleep(60), "127.0.0.1", 0)
-    async with silent, reads_of(f"redis://127.0.0.1:{silent.sockets[0].getsockname()[1]}/0") as reads:
-        answers = await asyncio.gather(*(reads.get(f"key-{i}") for i in range(5)), return_exceptions=True)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections and says nothing
+        async with reads_of(f"redis://127.0.0.1:{silent.getsockname()[1]}/0") as reads:
+            answers = await asyncio.gather(*(reads.get(f"key-{i}") for i in range(5)), return_exceptions=True)
     assert all(isinstance(each, (RedisError, OSError)) for each in answers)
+
+
+class Turns:
+    """A connection whose answer takes three turns of the event loop."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, ...]] = []
+
+    async def send_command(self, _: str, *keys: str) -> None:
+        self.asked.append(keys)
+
+    async def read_response(self) -> list[bytes]:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return [key.encode() for key in self.asked[-1]]
+
+
+async def test_who_waits_is_not_passed_over_by_those_who_come_later() -> None:
+    """Three come in each turn, as clients do that do not wait for one another: more than two connections answer."""
+    connections: list[Turns] = []
+
+    def make_connection() -> Turns:
+        connections.append(Turns())
+        return connections[-1]
+
+    pool = SimpleNamespace(make_connection=make_connection)
+    reads = MergedReads(cast("Any", SimpleNamespace(connection_pool=pool)))
+    tasks = []
+    for number in range(3000):
+        tasks.append(asyncio.create_task(reads.get(f"key-{number}")))
+        if number % 3 == 2:
+            await asyncio.sleep(0)
+    assert sum(not task.done() for task in tasks) < 60
+    assert await asyncio.gather(*tasks) == [b"key-%d" % number for number in range(3000)]
+    assert max(len(keys) for each in connections for keys in each.asked) < 60

@@ -83,6 +83,15 @@ def test_a_model_without_a_network(pixel_model: Path, tmp_path: Path) -> None:
         quantize(SHIPPED, tmp_path / "a.onnx", drawn_windows([1000], 64), "Two words")
 
 
+def test_the_original_is_kept(tmp_path: Path) -> None:
+    data = SHIPPED.path.read_bytes()
+    (tmp_path / "a.onnx").write_bytes(data)
+    for out in (tmp_path / "a.onnx", tmp_path):
+        with pytest.raises(InvalidConfiguration, match="is a folder or the model itself"):
+            quantize(read_model(tmp_path / "a.onnx"), out, drawn_windows([1000], 64), "a")
+    assert (tmp_path / "a.onnx").read_bytes() == data
+
+
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seed in (1000, 1001):
         Image.fromarray(draw(seed, 512, 512)[0]).save(tmp_path / f"{seed}.png")

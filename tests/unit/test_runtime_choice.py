@@ -120,6 +120,22 @@ def test_the_share_is_of_pixels(tmp_path: Path) -> None:
     assert equal_share(Wrong(data, ON_CPU), OnnxCpu(data, ON_CPU), 64) == 1 - 103 / 4096
 
 
+def test_openvino_that_cannot_be_loaded_harms_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> bool:
+        raise ImportError("libtbb.so.12: cannot open shared object file")
+
+    class Unloadable(OpenVino):
+        def __init__(self, *_: object) -> None:
+            fails()
+
+    monkeypatch.setattr(choice, "has_native_bf16", fails)
+    monkeypatch.setattr(choice, "OpenVino", Unloadable)
+    assert load_runtime(pixels(tmp_path), CONTRACT, ON_CPU).provider == CPU
+    demanded = ON_CPU.model_copy(update={"runtime": "openvino"})
+    with pytest.raises(InvalidConfiguration, match="OpenVINO is installed, but cannot be loaded: libtbb"):
+        load_runtime(pixels(tmp_path), CONTRACT, demanded)
+
+
 def test_openvino_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert load_runtime(pixels(tmp_path, OF_8_BITS), OF_8_BITS, ON_CPU).provider == CPU

@@ -179,7 +179,8 @@ def test_tensorrt_builds_one_engine_for_all_sizes_of_batch(tmp_path: Path) -> No
 
 
 def test_memory_is_pinned_by_cudas_runtime_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    asked: list[tuple[int, ...]] = []
+    freed: list[int] = []
 
     class Register:
         argtypes: tuple[object, ...] = ()
@@ -188,11 +189,22 @@ def test_memory_is_pinned_by_cudas_runtime_or_not_at_all(monkeypatch: pytest.Mon
             asked.append(arguments)
             return len(asked) - 1  # 0 is success
 
+    class Unregister:
+        argtypes: tuple[object, ...] = ()
+
+        def __call__(self, address: int) -> None:
+            freed.append(address)
+
     register, memory = Register(), np.zeros(10, np.uint8)
     assert not pin(memory)
-    monkeypatch.setattr("ctypes.CDLL", lambda name: SimpleNamespace(cudaHostRegister=register))
+    library = SimpleNamespace(cudaHostRegister=register, cudaHostUnregister=Unregister())
+    monkeypatch.setattr("ctypes.CDLL", lambda name: library)
     assert [pin(memory), pin(memory)] == [True, False]
-    assert asked == [(memory.ctypes.data, 10, 0)] * 2
+    address = memory.ctypes.data
+    assert asked == [(address, 10, 0)] * 2
+    assert not freed
+    del memory
+    assert freed == [address]
 
 
 def test_a_file_that_is_replaced_after_its_check_is_not_served(tmp_path: Path) -> None:

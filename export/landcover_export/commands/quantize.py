@@ -30,13 +30,19 @@ def quantize(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--drawn",
-        type=int,
+        type=_seed,
         nargs="+",
         metavar="SEED",
         help="and on scenes drawn from these seeds (three of them where no image is named)",
     )
     parser.add_argument("--name", help="by which requests ask for it (the original's and -int8)")
     parser.set_defaults(run=_run)
+
+
+def _seed(word: str) -> int:
+    if not word.isdecimal():
+        raise argparse.ArgumentTypeError(f"{word!r} is no whole number from 0 on")
+    return int(word)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -56,7 +62,8 @@ def _run(arguments: argparse.Namespace) -> int:
     windows = [sample_windows(image, side_px) for image in arguments.image]
     if seeds:
         windows.append(drawn_windows(seeds, side_px))
-    parity = write(model, arguments.out, np.concatenate(windows), arguments.name or f"{model.name}-int8")
+    name = f"{model.name}-int8" if arguments.name is None else arguments.name
+    parity = write(model, arguments.out, np.concatenate(windows), name)
     print(
         f"wrote {arguments.out} ({arguments.out.stat().st_size / 1e6:.1f} MB); against {arguments.model}: "
         f"{parity.equal_share:.2%} of {parity.pixels} pixels have the same class, confidence differs by at most "

@@ -48,31 +48,39 @@ def load_runtime(data: bytes, contract: Contract, settings: WorkerSettings) -> R
 
 
 def _on_cpu(data: bytes, contract: Contract, settings: WorkerSettings) -> Runtime:
-    if settings.runtime == "onnxruntime":
-        return OnnxCpu(data, settings)
     installed = importlib.util.find_spec("openvino") is not None
     if settings.runtime == "openvino":
         if not installed:
             raise InvalidConfiguration(
                 "LANDCOVER_WORKER_RUNTIME=openvino, but it is not installed; install `landcover-tiles[openvino]`."
             )
-        return OpenVino(data, settings)
+        try:
+            return OpenVino(data, settings)
+        except ImportError as error:
+            raise InvalidConfiguration(f"OpenVINO is installed, but cannot be loaded: {error}") from error
     plain = OnnxCpu(data, settings)
-    if not installed or not (contract.precision == "int8" or has_native_bf16()):
-        return plain  # at 32 bits the two are equally fast: see docs/benchmarks.md
+    if settings.runtime == "onnxruntime" or not installed:
+        return plain
+    return _faster(data, contract, settings, plain) or plain
+
+
+def _faster(data: bytes, contract: Contract, settings: WorkerSettings, plain: Runtime) -> Runtime | None:
+    """OpenVINO, where it is faster than `plain` and gives the same classes; else the log says why not."""
     try:
+        if contract.precision != "int8" and not has_native_bf16():
+            return None  # at 32 bits the two are equally fast: see docs/benchmarks.md
         faster = OpenVino(data, settings)
         share = equal_share(faster, plain, contract.window_px)
     except Exception as error:  # OpenVINO's own, of no public type; ONNX Runtime has just loaded the file
         logger.warning("OpenVINO cannot run %s, ONNX Runtime does: %s", contract.name, error)
-        return plain
+        return None
     if share < MIN_EQUAL_SHARE[contract.precision]:
         logger.warning(
             "OpenVINO gives %.2f %% of the pixels the class that ONNX Runtime does, too few: ONNX Runtime runs %s",
             100 * share,
             contract.name,
         )
-        return plain
+        return None
     logger.info("OpenVINO runs %s; %.3f %% of the pixels have ONNX Runtime's class", contract.name, 100 * share)
     return faster
 

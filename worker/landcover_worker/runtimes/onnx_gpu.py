@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -94,16 +95,21 @@ class _Buffers:
 
 
 def pin(array: UInt8Array) -> bool:
-    """Keep `array`, which is never freed, where the GPU reads it directly; whether that could be done.
+    """Keep `array` where the GPU reads it directly, until it is freed; whether that could be done.
 
     ONNX Runtime's Python interface has no pinned arrays.
     """
     try:
-        register = ctypes.CDLL(_CUDA_RUNTIME).cudaHostRegister
+        cuda = ctypes.CDLL(_CUDA_RUNTIME)
+        register, unregister = cuda.cudaHostRegister, cuda.cudaHostUnregister
     except (OSError, AttributeError):
         return False
     register.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint
-    return bool(register(array.ctypes.data, array.nbytes, 0) == 0)
+    unregister.argtypes = (ctypes.c_void_p,)
+    if register(array.ctypes.data, array.nbytes, 0) != 0:
+        return False
+    weakref.finalize(array, unregister, array.ctypes.data)
+    return True
 
 
 def providers_for(data: bytes, settings: WorkerSettings, max_batch: int) -> list[tuple[str, dict[str, str]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -104,6 +105,8 @@ def add_parser(subparsers: Any) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     sections = sections_of(arguments.sections)
     _check_numbers(arguments)
+    if arguments.json and not arguments.json.parent.is_dir():
+        raise InvalidRequest(f"There is no folder {arguments.json.parent} for --json; make it first.")
     recorded = records.read(arguments.check) if arguments.check else None
     console = Console(highlight=False, width=150)
     profiler = Profiler(arguments.profile)
@@ -173,9 +176,9 @@ def sections_of(words: Sequence[str]) -> list[str]:
 
 
 def _check_numbers(arguments: argparse.Namespace) -> None:
-    if min(arguments.workers, default=1) < 1 or arguments.bookkeeping < 0 or arguments.sleep <= 0:
+    if min(arguments.workers, default=1) < 1 or arguments.bookkeeping < 0 or not 0 < arguments.sleep < math.inf:
         raise InvalidRequest("--workers and --sleep are greater than 0, --bookkeeping is not below it.")
-    if arguments.seconds <= 0 or arguments.rounds < 1 or arguments.blocks < 1:
+    if not 0 < arguments.seconds < math.inf or arguments.rounds < 1 or arguments.blocks < 1:
         raise InvalidRequest("--seconds, --rounds and --blocks are greater than 0.")
 
 

@@ -58,7 +58,7 @@ def read(path: Path) -> dict[str, Figure]:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["figures"]
-        figures = [Figure(**{name: each[name] for name in _FIELDS}) for each in found]
+        figures = [Figure(**{name: each[name] for name in _FIELDS} | {"ratio": float(each["ratio"])}) for each in found]
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be read ({error.strerror}); name a file that a bench wrote.") from error
     except (ValueError, KeyError, TypeError) as error:
