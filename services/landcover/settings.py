@@ -117,7 +117,10 @@ class ReadSettings(BaseSettings):
     """Largest internal tile or strip, all bands decoded: a 25 kB TIFF can hold one of 16384² px (1.6 GB)."""
     max_side_px: Annotated[int, Field(gt=0)] = 4_000_000
     max_bands: Annotated[int, Field(gt=0)] = 64
-    gdal_cache_bytes: Annotated[int, Field(gt=0)] = 256 << 20
+    gdal_cache_bytes: Annotated[int, Field(gt=0)] = 128 << 20
+    """What GDAL keeps decoded, for one open file each; it serves strips and huge tiles."""
+    tile_cache_bytes: Annotated[int, Field(ge=0)] = 128 << 20
+    """Decoded tiles that a process's threads share: 680 of 256 px. As many again where mosaics are read too."""
     index_folder: Path = Path(tempfile.gettempdir()) / f"landcover-mosaics-{os.getuid()}"
     """Where the headers of mosaics' images are kept, so that each is read once on a machine."""
     origin: OriginSettings = Field(default_factory=OriginSettings)

@@ -75,6 +75,11 @@ def note_failure(source: SceneSource) -> None:
         _failures[source.location] += 1
 
 
+def failures_of(source: SceneSource) -> int:
+    """How often a remote image has failed so far; what was read before the last time is not to be believed."""
+    return _failures[source.location]
+
+
 def gdal_env(source: SceneSource, settings: ReadSettings) -> rasterio.Env:
     """GDAL's settings for reading `source`; an Env counts for one thread only, so each reader enters its own."""
     options: dict[str, Any] = {"GDAL_CACHEMAX": settings.gdal_cache_bytes, "GTIFF_IGNORE_READ_ERRORS": "NO"}
