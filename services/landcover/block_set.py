@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
-from landcover.grid import BlockIndex
+from landcover.contract import ModelFile
+from landcover.grid import BlockIndex, Grid
 from landcover.keys import BlockKey, OverviewKey
 from landcover.queue import BlockTask
-from landcover.scene import SceneSource
+from landcover.scene import Scene, SceneSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +20,11 @@ class BlockSet:
     version: str
     digest: str
     decimation: int
+
+    @classmethod
+    def of(cls, scene: Scene, model: ModelFile, grid: Grid) -> Self:
+        """Those of a scene as it is now."""
+        return cls(source=scene.source, version=scene.version, digest=model.digest, decimation=grid.decimation)
 
     def task(self, index: BlockIndex) -> BlockTask:
         """The task that makes one of them."""

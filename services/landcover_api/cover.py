@@ -26,12 +26,7 @@ class LandCover:
     @property
     def blocks(self) -> BlockSet:
         """Its blocks in the cache and in tasks."""
-        return BlockSet(
-            source=self.scene.source,
-            version=self.scene.version,
-            digest=self.model.digest,
-            decimation=self.grid.decimation,
-        )
+        return BlockSet.of(self.scene, self.model, self.grid)
 
 
 @lru_cache(maxsize=1024)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import onnx
@@ -50,7 +49,6 @@ def test_normalisation_first_and_last_convolution_and_head_stay_at_32_bits(of_8_
         assert "DequantizeLinear" not in taken
 
 
-@pytest.mark.skipif(find_spec("openvino") is None, reason="landcover-tiles[openvino] is not installed")
 def test_every_runtime_makes_nearly_the_same_map(of_8_bits: Path) -> None:
     from landcover_worker.runtimes.choice import MIN_EQUAL_SHARE, equal_share
     from landcover_worker.runtimes.onnx_cpu import OnnxCpu

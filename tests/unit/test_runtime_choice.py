@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +23,6 @@ from landcover_worker.session import Session
 from landcover_worker.settings import WorkerSettings
 from onnx_models import expected_classes, pixel_contract, write_pixel_model
 from rasters import noise
-
-pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="landcover-tiles[openvino] is not installed")
 
 ON_CPU = WorkerSettings(device="cpu", runtime="auto", cpu_threads=1)
 CONTRACT = pixel_contract("pixels", window_px=64, halo_px=0)

@@ -128,12 +128,7 @@ class MapRun:
         self._spec = spec
         self._read = read
         self._check = check
-        blocks = BlockSet(
-            source=spec.scene.source,
-            version=spec.scene.version,
-            digest=spec.model.digest,
-            decimation=spec.grid.decimation,
-        )
+        blocks = BlockSet.of(spec.scene, spec.model, spec.grid)
         self._engine = BulkEngine(cache, broker, celery, blocks, spec.grid.block_px)
         self._spool_path = spool
         self.progress = Progress()

@@ -39,12 +39,7 @@ class Subject:
     @property
     def blocks(self) -> BlockSet:
         """Its blocks in the cache and in tasks."""
-        return BlockSet(
-            source=self.scene.source,
-            version=self.scene.version,
-            digest=self.model.digest,
-            decimation=self.grid.decimation,
-        )
+        return BlockSet.of(self.scene, self.model, self.grid)
 
     def whole_blocks(self) -> Iterator[BlockIndex]:
         """Blocks that do not reach past the scene, row by row; at least four."""
