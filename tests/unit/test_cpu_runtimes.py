@@ -26,6 +26,7 @@ def test_every_way_gives_the_exact_map(tmp_path: Path) -> None:
     assert (rows[0].way, rows[0].median_ratio, rows[0].ratio_of_min) == ("onnxruntime, as it comes", 1, 1)
     assert {"onnxruntime, 1 of 2 threads", "onnxruntime, again"} <= {row.way for row in ran}
     assert all(row.way.startswith("openvino") for row in rows if row.fault)  # no bf16 here, or not installed
+    assert np.float64(5e-324) * np.float64(1) > 0, "a way that takes denormals for zero left that to its caller"
 
 
 def test_ways_that_answer_otherwise_or_not_at_all() -> None:

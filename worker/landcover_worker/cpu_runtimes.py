@@ -13,6 +13,7 @@ import json
 import statistics
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -57,34 +58,50 @@ class Measured:
     """0..255, at any pixel."""
 
 
+class _Loaded:
+    """A way in a thread of its own, since a runtime may set things for whoever calls it (denormals, for one)."""
+
+    def __init__(self, way: Way, data: bytes, window: UInt8Array) -> None:
+        """Loads it and runs it once on `window`; raises whatever the way does."""
+        self._thread = ThreadPoolExecutor(1)
+        begin = time.perf_counter()
+        self._run = self._thread.submit(way.load, data, len(window)).result()
+        self.run(window)
+        self.load_s = time.perf_counter() - begin
+
+    def run(self, window: UInt8Array) -> tuple[tuple[UInt8Array, UInt8Array], float]:
+        """The answer, and the seconds that it took."""
+        return self._thread.submit(_timed, self._run, window).result()
+
+
+def _timed(run: Run, window: UInt8Array) -> tuple[tuple[UInt8Array, UInt8Array], float]:
+    begin = time.perf_counter()
+    answer = run(window)
+    return answer, time.perf_counter() - begin
+
+
 def measure(ways: Sequence[Way], data: bytes, windows: Sequence[UInt8Array], rounds: int) -> list[Measured]:
     """Every way on `windows` `(side, side, 3)` of one size; round by round, each way in turn runs one of them."""
-    runs: dict[str, tuple[Run, float]] = {}
+    loaded: dict[str, _Loaded] = {}
     faults: dict[str, str] = {}
     for way in ways:
-        begin = time.perf_counter()
         try:
-            run = way.load(data, len(windows[0]))
-            run(windows[0])
+            loaded[way.name] = _Loaded(way, data, windows[0])
         except Exception as error:  # each runtime has its own; a way that a machine lacks is a finding
             faults[way.name] = (str(error).strip() or type(error).__name__).splitlines()[0]
-        else:
-            runs[way.name] = run, time.perf_counter() - begin
-    answers = {name: [run(window) for window in windows] for name, (run, _) in runs.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for i in track(range(rounds), description=f"{len(runs)} ways"):
-        for name, (run, _) in runs.items():
+    answers = {name: [each.run(window)[0] for window in windows] for name, each in loaded.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in loaded}
+    for i in track(range(rounds), description=f"{len(loaded)} ways"):
+        for name, each in loaded.items():
             time.sleep(SETTLE_S)
-            begin = time.perf_counter()
-            run(windows[i % len(windows)])
-            seconds[name].append(time.perf_counter() - begin)
+            seconds[name].append(each.run(windows[i % len(windows)])[1])
     first = ways[0].name
     return [
         Measured(way=way.name, fault=faults[way.name])
         if way.name in faults
         else Measured(
             way=way.name,
-            load_s=runs[way.name][1],
+            load_s=loaded[way.name].load_s,
             min_ms=min(seconds[way.name]) * 1e3,
             median_ms=statistics.median(seconds[way.name]) * 1e3,
             ratio_of_min=min(seconds[way.name]) / min(seconds[first]),
