@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -27,34 +29,45 @@ class LoadResult:
         return self.latencies_s[min(len(self.latencies_s) - 1, int(share * len(self.latencies_s)))]
 
 
-def load(url: str, *, connections: int, seconds: float) -> LoadResult:
-    """Ask for `url` again and again over so many connections.
+def load(urls: Sequence[str], *, connections: int, seconds: float) -> LoadResult:
+    """Ask for `urls`, all of one server, again and again over so many connections, each beginning at another of them.
 
     Raises:
         RuntimeError: an answer is not 200.
     """
-    return asyncio.run(_load(url, connections, seconds))
+    return asyncio.run(_load(urls, connections, seconds))
 
 
-async def _load(url: str, connections: int, seconds: float) -> LoadResult:
-    parts = urlsplit(url)
-    path = parts.path + (f"?{parts.query}" if parts.query else "")
-    request = f"GET {path} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode()
+async def _load(urls: Sequence[str], connections: int, seconds: float) -> LoadResult:
+    server = urlsplit(urls[0])
+    requests = [_request(url) for url in urls]
     begin = time.perf_counter()
     deadline = begin + seconds
+    starts = (number * len(requests) // connections for number in range(connections))
     each = await asyncio.gather(
-        *(_client(parts.hostname or "", parts.port or 80, request, deadline) for _ in range(connections))
+        *(
+            _client(server.hostname or "", server.port or 80, requests[start:] + requests[:start], deadline)
+            for start in starts
+        )
     )
     elapsed = time.perf_counter() - begin
     latencies = sorted(latency for one in each for latency in one)
     return LoadResult(requests=len(latencies), seconds=elapsed, latencies_s=tuple(latencies))
 
 
-async def _client(host: str, port: int, request: bytes, deadline: float) -> list[float]:
+def _request(url: str) -> bytes:
+    parts = urlsplit(url)
+    path = parts.path + (f"?{parts.query}" if parts.query else "")
+    return f"GET {path} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode()
+
+
+async def _client(host: str, port: int, requests: Sequence[bytes], deadline: float) -> list[float]:
     reader, writer = await asyncio.open_connection(host, port)
     latencies = []
     try:
-        while (begin := time.perf_counter()) < deadline:
+        for request in itertools.cycle(requests):
+            if (begin := time.perf_counter()) >= deadline:
+                break
             writer.write(request)
             head = await reader.readuntil(b"\r\n\r\n")
             if not head.startswith(b"HTTP/1.1 200"):

@@ -1,6 +1,6 @@
 """The least a warm answer can cost: a bare Starlette endpoint that fetches bytes from the cache and returns them.
 
-    python -m landcover_api.floor PORT KEY      with LANDCOVER_CACHE_URL set
+    python -m landcover_api.floor PORT      with LANDCOVER_CACHE_URL set; the path is a key
 
 `landcover bench` compares warm tiles with it.
 """
@@ -19,16 +19,15 @@ from landcover.connections import connect_async
 from landcover.settings import CacheSettings
 
 
-def create_app(key: str) -> Starlette:
+def create_app() -> Starlette:
     """One route, one GET from the cache, nothing else."""
     cache = connect_async(CacheSettings().cache_url)
 
-    async def answer(_: Request) -> Response:
-        return Response(await cache.get(key), media_type="image/png")
+    async def answer(request: Request) -> Response:
+        return Response(await cache.get(request.path_params["key"]), media_type="image/png")
 
-    return Starlette(routes=[Route("/", answer)])
+    return Starlette(routes=[Route("/{key:path}", answer)])
 
 
 if __name__ == "__main__":
-    port, cache_key = sys.argv[1:]
-    uvicorn.run(create_app(cache_key), host="127.0.0.1", port=int(port), log_level="warning", access_log=False)
+    uvicorn.run(create_app(), host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", access_log=False)

@@ -28,6 +28,8 @@ class Figure:
     better: Better
     command: str
     """What measures it again."""
+    aim: float | None = None
+    """What the ratio is meant to be, at least or at most."""
 
     @property
     def key(self) -> str:
@@ -57,6 +59,7 @@ def of_rounds(
     unit: str,
     better: Better,
     command: str,
+    aim: float | None = None,
 ) -> Figure:
     """The figure of rounds in which both took their turns, so that both met the same moods of the machine."""
     return Figure(
@@ -68,12 +71,13 @@ def of_rounds(
         unit=unit,
         better=better,
         command=command,
+        aim=aim,
     )
 
 
 def table(figures: Iterable[Figure]) -> Table:
     """For a terminal."""
-    drawn = Table("figure", "measured", "floor", "", "ratio", "good is", box=None, pad_edge=False)
+    drawn = Table("figure", "measured", "floor", "", "ratio", "good is", "aim", box=None, pad_edge=False)
     for column in (1, 2, 4):
         drawn.columns[column].justify = "right"
     for each in figures:
@@ -84,8 +88,17 @@ def table(figures: Iterable[Figure]) -> Table:
             each.against,
             f"{each.ratio:.3g}" if each.ratio < 100 else f"{each.ratio:,.0f}",
             "high" if each.better == "higher" else "low",
+            _aim(each),
         )
     return drawn
+
+
+def _aim(figure: Figure) -> str:
+    if figure.aim is None:
+        return ""
+    if figure.better == "higher":
+        return f"≥ {figure.aim:g}{'' if figure.ratio >= figure.aim else ', missed'}"
+    return f"≤ {figure.aim:g}{'' if figure.ratio <= figure.aim else ', missed'}"
 
 
 def _digits(value: float) -> str:

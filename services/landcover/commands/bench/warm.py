@@ -1,10 +1,11 @@
-"""A finished tile: how fast the API answers it, beside a bare endpoint and a stock TiTiler."""
+"""Finished tiles: how fast the API answers them, beside a bare endpoint and a stock TiTiler."""
 
 from __future__ import annotations
 
 import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from landcover import local
 from landcover.commands.bench.classmap import write_class_map
@@ -14,8 +15,11 @@ from landcover.commands.bench.service import Service, open_service
 from landcover.load import LoadResult, load
 
 CONNECTIONS = (1, 16, 256)
+_TILES = 64
+"""Different ones at most, since clients that all ask for the same could be answered by one look into the cache."""
 COMMAND = "landcover bench warm"
 OURS, BARE, TITILER = "this API", "bare Starlette", "stock TiTiler"
+_AIMS = {(BARE, "requests"): 0.8, (TITILER, "requests"): 10.0}
 
 _MEASURES: Mapping[str, tuple[Callable[[LoadResult], float], str, Better]] = {
     "requests": (lambda result: result.rate, "/s", "higher"),
@@ -25,7 +29,7 @@ _MEASURES: Mapping[str, tuple[Callable[[LoadResult], float], str, Better]] = {
 
 
 def measure_warm(options: Options) -> Outcome:
-    """Ask all three for the same tile in turn.
+    """Ask all three for the same tiles in turn.
 
     Raises:
         LandcoverError: a server does not start or answers wrongly.
@@ -38,9 +42,9 @@ def measure_warm(options: Options) -> Outcome:
         for connections in CONNECTIONS:
             results: dict[str, list[LoadResult]] = {name: [] for name in urls}
             for number in range(options.rounds):
-                for name, url in urls.items():
+                for name, addresses in urls.items():
                     options.say(f"{connections} connection(s), round {number + 1} of {options.rounds}: {name}")
-                    results[name].append(load(url, connections=connections, seconds=options.seconds))
+                    results[name].append(load(addresses, connections=connections, seconds=options.seconds))
             figures += _figures(connections, results)
             details.append({"connections": connections, **{name: _rows(each) for name, each in results.items()}})
         if options.profiler.on:
@@ -50,25 +54,27 @@ def measure_warm(options: Options) -> Outcome:
     return Outcome(figures=tuple(figures), details=details)
 
 
-def _servers(service: Service, options: Options) -> dict[str, str]:
-    """Where each of the three has the tile."""
+def _servers(service: Service, options: Options) -> dict[str, list[str]]:
+    """Where each of the three has the tiles."""
     class_map = write_class_map(service, options.folder)
-    first = next(options.subject.whole_blocks())
-    zoom, x, y = options.subject.place(first)
-    ours = service.url + options.subject.tiles(1)[0]
-    with urllib.request.urlopen(f"{ours}?wait=60&strict=true", timeout=90) as answer:
-        answer.read()
-    key = next(service.cache.scan_iter(match="tile:*", count=10_000)).decode()
+    paths = options.subject.tiles(_TILES)
+    for path in paths:
+        with urllib.request.urlopen(f"{service.url}{path}?wait=60&strict=true", timeout=90) as answer:
+            answer.read()
+    keys = [quote(key) for key in service.cache.scan_iter(match="tile:*", count=10_000)]
     bare_port, titiler_port = local.free_port(), local.free_port()
     urls = {
-        OURS: ours,
-        BARE: f"http://127.0.0.1:{bare_port}/",
-        TITILER: f"http://127.0.0.1:{titiler_port}/tiles/WebMercatorQuad/{zoom}/{x}/{y}.png",
+        OURS: [service.url + path for path in paths],
+        BARE: [f"http://127.0.0.1:{bare_port}/{key}" for key in keys],
+        TITILER: [
+            f"http://127.0.0.1:{titiler_port}/tiles/WebMercatorQuad/{zoom}/{x}/{y}.png"
+            for zoom, x, y in map(options.subject.place, options.subject.whole_blocks())
+        ][:_TILES],
     }
-    service.add(BARE, "landcover_api.floor", bare_port, key)
+    service.add(BARE, "landcover_api.floor", bare_port)
     service.add(TITILER, "landcover_api.peer", titiler_port, class_map)
-    for url in urls.values():
-        service.wait_until(lambda url=url: _answers(url))  # type: ignore[misc]
+    for addresses in urls.values():
+        service.wait_until(lambda url=addresses[0]: _answers(url))  # type: ignore[misc]
     return urls
 
 
@@ -90,6 +96,7 @@ def _figures(connections: int, results: Mapping[str, list[LoadResult]]) -> list[
             unit=unit,
             better=better,
             command=COMMAND,
+            aim=_AIMS.get((other, measure)),
         )
         for other in (BARE, TITILER)
         for measure, (of, unit, better) in _MEASURES.items()
