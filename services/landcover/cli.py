@@ -37,8 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure_logging(os.environ.get("LANDCOVER_LOG_LEVEL", "INFO"))
     try:
         return int(arguments.run(arguments) or 0)
-    except LandcoverError as error:
-        print(f"landcover: {error}", file=sys.stderr)
+    except (LandcoverError, OSError) as error:
+        if isinstance(error, OSError) and error.filename is None:
+            raise
+        said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
+        print(f"landcover: {said}", file=sys.stderr)
         return 1
     except ValidationError as error:
         for fault in error.errors():

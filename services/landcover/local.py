@@ -270,6 +270,22 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
             signal.signal(kind, handler)
 
 
+@contextlib.contextmanager
+def leaving_on_signals() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP end the body by SystemExit, so that what it opened is closed and cleaned up."""
+
+    def leave(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    kinds = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(kind, leave) for kind in kinds]
+    try:
+        yield
+    finally:
+        for kind, handler in zip(kinds, before, strict=True):
+            signal.signal(kind, handler)
+
+
 def end_with_parent() -> None:
     """Have the kernel end this process when its parent is killed, so that not even `kill -9` leaves one behind."""
     if sys.platform == "linux":

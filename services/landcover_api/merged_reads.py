@@ -8,14 +8,18 @@ serves all who wait. A lone request waits for nobody. Nothing is kept: no answer
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import cast
 
 from redis.asyncio import Redis
-
-from landcover.connections import SOCKET_TIMEOUT_S
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 CONNECTIONS = 2
 """More merge less; a single one would have everybody wait for a connection that was lost without a word."""
+TIMEOUT_S = 1.0
+"""For an answer: a cache that takes longer is for the ordinary client, which waits longer and says so."""
+PASSED_OVER_S = 2.0
+"""How long nobody else tries after that."""
 
 
 class MergedReads:
@@ -28,6 +32,7 @@ class MergedReads:
         self._idle = list(self._connections)
         self._asked: list[tuple[str, asyncio.Future[bytes | None]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._passed_over_until = 0.0
 
     async def get(self, key: str) -> bytes | None:
         """What lies under `key`; None if nothing does.
@@ -35,6 +40,8 @@ class MergedReads:
         Raises:
             RedisError, OSError: the cache is away.
         """
+        if time.monotonic() < self._passed_over_until:
+            raise RedisTimeoutError("the cache did not answer a moment ago")
         if self._idle and not self._asked:
             return (await self._read([key]))[0]
         future: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
@@ -49,9 +56,13 @@ class MergedReads:
     async def _read(self, keys: list[str]) -> list[bytes | None]:
         connection = self._idle.pop()
         try:
-            async with asyncio.timeout(SOCKET_TIMEOUT_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 await connection.send_command("MGET", *keys)
                 return cast("list[bytes | None]", await connection.read_response())
+        except TimeoutError:
+            self._passed_over_until = time.monotonic() + PASSED_OVER_S
+            await connection.disconnect(nowait=True)
+            raise
         except BaseException:  # a cancellation, too: an answer that is still on its way must not reach the next reader
             await connection.disconnect(nowait=True)
             raise

@@ -103,11 +103,15 @@ async def test_without_a_server_it_is_an_error() -> None:
 
 
 async def test_a_silent_server_is_an_error_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one who waits for the answer is told, and all behind it."""
-    monkeypatch.setattr("landcover_api.merged_reads.SOCKET_TIMEOUT_S", 0.3)
+    """The one who waits for the answer is told, and all behind it; who comes next is told at once, for a while."""
+    monkeypatch.setattr("landcover_api.merged_reads.TIMEOUT_S", 0.3)
+    monkeypatch.setattr("landcover_api.merged_reads.PASSED_OVER_S", 60)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections and says nothing
         async with reads_of(f"redis://127.0.0.1:{silent.getsockname()[1]}/0") as reads:
             answers = await asyncio.gather(*(reads.get(f"key-{i}") for i in range(5)), return_exceptions=True)
+            monkeypatch.setattr("landcover_api.merged_reads.TIMEOUT_S", 60)
+            with pytest.raises(RedisError, match="a moment ago"):
+                await reads.get("key")
     assert all(isinstance(each, (RedisError, OSError)) for each in answers)
 
 

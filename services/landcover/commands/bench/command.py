@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from landcover import local
 from landcover.catalog import demo_model_path
 from landcover.commands.bench import figures, profile, records
 from landcover.commands.bench.figures import Figure, Outcome
@@ -110,7 +111,8 @@ def _run(arguments: argparse.Namespace) -> int:
     recorded = records.read(arguments.check) if arguments.check else None
     console = Console(highlight=False, width=150)
     profiler = Profiler(arguments.profile)
-    outcomes = _measure(sections, arguments, profiler, console)
+    with local.leaving_on_signals():
+        outcomes = _measure(sections, arguments, profiler, console)
     found = _figures(outcomes)
     console.print(figures.table(found))
     for each in profiler.profiles:
@@ -135,7 +137,8 @@ def _compare(
     if lost:
         doubtful = [name for name, each in outcomes.items() if any(figure.key in lost for figure in each.figures)]
         console.print(f"{len(lost)} figures lost more than a third: measuring {', '.join(doubtful)} once more")
-        again = _measure(doubtful, arguments, Profiler(None), console)
+        with local.leaving_on_signals():
+            again = _measure(doubtful, arguments, Profiler(None), console)
         still = records.lost(_figures(again), recorded)
         lost = {each.key: each for each in still if each.key in lost}
     for key, each in lost.items():
