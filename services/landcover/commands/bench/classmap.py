@@ -13,10 +13,16 @@ from landcover import block
 from landcover.classes import palette
 from landcover.commands.bench.queueing import map_blocks
 from landcover.commands.bench.service import Service
+from landcover.commands.bench.subject import Subject
 from landcover.grid import BlockIndex
 
 SIDE_BLOCKS = 4
 """Of the part, from the scene's origin on."""
+
+
+def mapped_part(subject: Subject) -> list[BlockIndex]:
+    """The blocks around the origin that the map shows."""
+    return [each for each in subject.whole_blocks() if max(each.row, each.col) < SIDE_BLOCKS]
 
 
 def write_class_map(service: Service, folder: Path) -> Path:
@@ -26,7 +32,7 @@ def write_class_map(service: Service, folder: Path) -> Path:
         LandcoverError: a block cannot be made.
     """
     subject = service.subject
-    part = [each for each in subject.whole_blocks() if max(each.row, each.col) < SIDE_BLOCKS]
+    part = mapped_part(subject)
     map_blocks(service, part)
     classes = _assemble(service, part)
     plain, path = folder / "plain.tif", folder / "map.tif"

@@ -48,9 +48,10 @@ class Subject:
 
     def tiles(self, count: int) -> list[str]:
         """Addresses, from `/scenes` on, of at most so many tiles that each lie inside a block of their own."""
-        return [self._tile(index) for index in itertools.islice(self.whole_blocks(), count)]
+        return [self.tile(index) for index in itertools.islice(self.whole_blocks(), count)]
 
-    def _tile(self, index: BlockIndex) -> str:
+    def tile(self, index: BlockIndex) -> str:
+        """The address of the tile around a block's middle."""
         zoom, x, y = self.place(index)
         return f"/scenes/{self.scene.source.id}/landcover/tiles/WebMercatorQuad/{zoom}/{x}/{y}.png"
 

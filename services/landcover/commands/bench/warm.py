@@ -8,15 +8,13 @@ from typing import Any
 from urllib.parse import quote
 
 from landcover import local
-from landcover.commands.bench.classmap import write_class_map
+from landcover.commands.bench.classmap import mapped_part, write_class_map
 from landcover.commands.bench.figures import Better, Figure, Outcome, of_rounds
 from landcover.commands.bench.options import Options
 from landcover.commands.bench.service import Service, open_service
 from landcover.load import LoadResult, load
 
 CONNECTIONS = (1, 16, 256)
-_TILES = 64
-"""Different ones at most, since clients that all ask for the same could be answered by one look into the cache."""
 COMMAND = "landcover bench warm"
 OURS, BARE, TITILER = "this API", "bare Starlette", "stock TiTiler"
 _AIMS = {(BARE, "requests"): 0.8, (TITILER, "requests"): 10.0}
@@ -29,7 +27,7 @@ _MEASURES: Mapping[str, tuple[Callable[[LoadResult], float], str, Better]] = {
 
 
 def measure_warm(options: Options) -> Outcome:
-    """Ask all three for the same tiles in turn.
+    """Ask all three for the same tiles in turn, of which there are several, lest one answer do for all who ask.
 
     Raises:
         LandcoverError: a server does not start or answers wrongly.
@@ -57,7 +55,8 @@ def measure_warm(options: Options) -> Outcome:
 def _servers(service: Service, options: Options) -> dict[str, list[str]]:
     """Where each of the three has the tiles."""
     class_map = write_class_map(service, options.folder)
-    paths = options.subject.tiles(_TILES)
+    part = mapped_part(options.subject)
+    paths = [options.subject.tile(index) for index in part]
     for path in paths:
         with urllib.request.urlopen(f"{service.url}{path}?wait=60&strict=true", timeout=90) as answer:
             answer.read()
@@ -68,8 +67,8 @@ def _servers(service: Service, options: Options) -> dict[str, list[str]]:
         BARE: [f"http://127.0.0.1:{bare_port}/{key}" for key in keys],
         TITILER: [
             f"http://127.0.0.1:{titiler_port}/tiles/WebMercatorQuad/{zoom}/{x}/{y}.png"
-            for zoom, x, y in map(options.subject.place, options.subject.whole_blocks())
-        ][:_TILES],
+            for zoom, x, y in map(options.subject.place, part)
+        ],
     }
     service.add(BARE, "landcover_api.floor", bare_port)
     service.add(TITILER, "landcover_api.peer", titiler_port, class_map)
