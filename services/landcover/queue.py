@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -22,6 +23,9 @@ BULK_QUEUE = "bulk"
 FINETUNE_TASK = "landcover.finetune"
 TRAIN_QUEUE = "train"
 """For trainers alone; workers of blocks name the queues they take from, and this is none of them."""
+
+SENT_AT = "landcover_sent_at"
+"""Header of a task: when it was sent, seconds since 1970 by the sender's clock (`queue_state`)."""
 
 HARD_LIMIT_S = 60.0
 """Default of how long one stage of a block may take in a worker before its watchdog ends the process."""
@@ -139,6 +143,7 @@ def _send(app: Celery, task: BlockTask, queue: str, producer: Producer | None = 
         kwargs=task.model_dump(mode="json"),
         queue=queue,
         expires=TASK_EXPIRES_S,
+        headers={SENT_AT: time.time()},
         retry=False,
         producer=producer,
         argsrepr="",  # for logs that nobody keeps; to write them took longer than all else
@@ -152,4 +157,10 @@ def send_finetune(app: Celery, task: FinetuneTask) -> None:
     Raises:
         kombu.exceptions.OperationalError: the broker is away.
     """
-    app.send_task(FINETUNE_TASK, kwargs=task.model_dump(mode="json"), queue=TRAIN_QUEUE, retry=False)
+    app.send_task(
+        FINETUNE_TASK,
+        kwargs=task.model_dump(mode="json"),
+        queue=TRAIN_QUEUE,
+        headers={SENT_AT: time.time()},
+        retry=False,
+    )

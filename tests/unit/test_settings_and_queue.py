@@ -15,7 +15,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from landcover import cli
 from landcover.coordination import REQUEUE_AFTER_S
 from landcover.local import free_port
-from landcover.queue import BLOCK_TASK, HARD_LIMIT_S, TASK_EXPIRES_S, BlockTask, make_celery, send_block, send_blocks
+from landcover.queue import (
+    BLOCK_TASK,
+    HARD_LIMIT_S,
+    SENT_AT,
+    TASK_EXPIRES_S,
+    BlockTask,
+    make_celery,
+    send_block,
+    send_blocks,
+)
 from landcover.scene import SceneSource
 from landcover.settings import CatalogSettings, ReadSettings, split_locations
 from landcover_worker.intake import Intake
@@ -144,7 +153,7 @@ def test_sending_many(servers: Servers) -> None:
         queue = connection.SimpleQueue("bulk")
         messages = [queue.get(block=False) for _ in range(4)]
     assert [BlockTask.model_validate(message.payload[1]) for message in messages] == [*tasks, TASK]
-    kinds = [{**message.headers, "id": "", "root_id": "", "expires": ""} for message in messages]
+    kinds = [{**message.headers, "id": "", "root_id": "", "expires": "", SENT_AT: 0} for message in messages]
     assert all(kind == kinds[-1] for kind in kinds)
 
 
