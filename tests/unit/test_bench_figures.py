@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,22 @@ def test_the_table_shows_each_figure() -> None:
     text = drawn.file.getvalue()  # type: ignore[attr-defined]
     assert [line.split("  ")[0] for line in text.splitlines()] == ["figure", "warm tile", "cold tile"]
     assert "0.75" in text and "2.5" in text and "a floor" in text
+
+
+@pytest.mark.parametrize(
+    ("better", "ratio", "aim", "said"),
+    [
+        ("higher", 0.95, 0.95, "≥ 0.95"),
+        ("higher", 0.94, 0.95, "≥ 0.95  missed"),
+        ("lower", 1.15, 1.15, "≤ 1.15"),
+        ("lower", 1.16, 1.15, "≤ 1.15  missed"),
+        ("lower", 1.16, None, "low"),
+    ],
+)
+def test_an_aim_is_told_from_what_is_missed(better: Better, ratio: float, aim: float | None, said: str) -> None:
+    drawn = Console(file=StringIO(), width=150)
+    drawn.print(figures.table([replace(figure(ratio, better=better), aim=aim)]))
+    assert drawn.file.getvalue().rstrip().endswith(said)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def of_rounds(
 
 def table(figures: Iterable[Figure]) -> Table:
     """For a terminal."""
-    drawn = Table("figure", "measured", "floor", "", "ratio", "good is", "aim", box=None, pad_edge=False)
+    drawn = Table("figure", "measured", "floor", "", "ratio", "good is", box=None, pad_edge=False)
     for column in (1, 2, 4):
         drawn.columns[column].justify = "right"
     for each in figures:
@@ -87,18 +87,17 @@ def table(figures: Iterable[Figure]) -> Table:
             f"{_digits(each.floor)} {each.unit}",
             each.against,
             f"{each.ratio:.3g}" if each.ratio < 100 else f"{each.ratio:,.0f}",
-            "high" if each.better == "higher" else "low",
-            _aim(each),
+            _good(each),
         )
     return drawn
 
 
-def _aim(figure: Figure) -> str:
+def _good(figure: Figure) -> str:
     if figure.aim is None:
-        return ""
+        return "high" if figure.better == "higher" else "low"
     if figure.better == "higher":
-        return f"≥ {figure.aim:g}{'' if figure.ratio >= figure.aim else ', missed'}"
-    return f"≤ {figure.aim:g}{'' if figure.ratio <= figure.aim else ', missed'}"
+        return f"≥ {figure.aim:g}{'' if figure.ratio >= figure.aim else '  missed'}"
+    return f"≤ {figure.aim:g}{'' if figure.ratio <= figure.aim else '  missed'}"
 
 
 def _digits(value: float) -> str:
