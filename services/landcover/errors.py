@@ -6,6 +6,7 @@
     ├── InvalidRequest            the caller asked for something that cannot be
     │   ├── SceneTooCoarse        the image has larger pixels than the model was trained for
     │   └── RequestTooLarge       more blocks than one request may ask for
+    ├── AccessDenied              an API key is needed, or another than was sent
     ├── NotFound
     │   ├── SceneNotFound
     │   ├── ModelNotFound
@@ -52,6 +53,10 @@ class SceneTooCoarse(InvalidRequest):
 
 class RequestTooLarge(InvalidRequest):
     """More blocks than one request may ask for."""
+
+
+class AccessDenied(LandcoverError):
+    """The service wants an API key, or another than was sent."""
 
 
 class NotFound(LandcoverError):

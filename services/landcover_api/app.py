@@ -9,6 +9,7 @@ import jinja2
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.templating import Jinja2Templates
+from starlette.types import ASGIApp
 from titiler.core.factory import TMSFactory
 
 import landcover
@@ -28,6 +29,7 @@ from landcover.settings import (
 )
 from landcover_api import annotations as annotation_routes
 from landcover_api import catalogue, health
+from landcover_api.api_keys import ApiKeySettings
 from landcover_api.blocks import BlockService
 from landcover_api.cross_origin import CrossOrigin, CrossOriginMiddleware
 from landcover_api.errors import add_exception_handlers
@@ -35,6 +37,7 @@ from landcover_api.extents import TILE_MATRIX_SETS
 from landcover_api.imagery import PREFIX as IMAGERY_PREFIX
 from landcover_api.imagery import imagery_router
 from landcover_api.jobs import jobs_router
+from landcover_api.key_guard import KeyFront, describe_keys, make_guard
 from landcover_api.landcover import PENDING_HEADER, LandCoverFactory
 from landcover_api.map_jobs import MapJobs
 from landcover_api.map_page import map_page_router
@@ -70,6 +73,7 @@ def create_app(
     read: ReadSettings | None = None,
     database: DatabaseSettings | None = None,
     products: ProductSettings | None = None,
+    api_keys: ApiKeySettings | None = None,
 ) -> FastAPI:
     """The application; settings that are not given come from the environment.
 
@@ -79,6 +83,7 @@ def create_app(
     api, catalog = api or ApiSettings(), catalog or CatalogSettings()
     broker, cache, read = broker or BrokerSettings(), cache or CacheSettings(), read or ReadSettings()
     database, products = database or DatabaseSettings(), products or ProductSettings()
+    guard = make_guard(api_keys or ApiKeySettings())
     scenes, models = load_scenes(catalog, read), load_models(catalog)
     kept = AnnotationStore(database.database_url)
 
@@ -136,9 +141,15 @@ def create_app(
     cross_origin = CrossOrigin(origins=api.cors_origins, exposed=(PENDING_HEADER, "ETag", "Location", "Retry-After"))
     add_exception_handlers(app)
     _add_routes(app)
+
     # Around all of Starlette's own, so that the answer to an unexpected error is counted and has the same headers.
-    measured = MeasureMiddleware(app.build_middleware_stack())
-    app.middleware_stack = WarmTileFront(CrossOriginMiddleware(measured, policy=cross_origin), cross_origin)
+    def around(inner: ASGIApp) -> ASGIApp:
+        return CrossOriginMiddleware(MeasureMiddleware(inner), policy=cross_origin)
+
+    app.middleware_stack = WarmTileFront(around(app.build_middleware_stack()), cross_origin)
+    if guard is not None:
+        app.middleware_stack = KeyFront(app.middleware_stack, guard=guard, around=around)
+        describe_keys(app, guard)
     return app
 
 

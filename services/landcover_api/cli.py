@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import gc
+import ipaddress
+import logging
 import os
 import resource
 from typing import Any
 
 from landcover.local import end_with_parent
 from landcover.logs import configure_logging
+
+logger = logging.getLogger(__name__)
 
 _ONE_OF_MANY = "LANDCOVER_API_ONE_OF_MANY"
 """Set for the processes that share a port: they end with the one that started them."""
@@ -23,7 +27,7 @@ def api(subparsers: Any) -> None:
         description="Serve tiles, statistics and the map page over HTTP. Needs a broker and a cache (Redis 7 or\n"
         "Valkey) and, for what is not cached, at least one `landcover worker`. `landcover up` runs all of it.",
         epilog="settings: LANDCOVER_BROKER_URL, LANDCOVER_CACHE_URL, LANDCOVER_SCENES, LANDCOVER_MODELS,\n"
-        "  LANDCOVER_DEFAULT_MODEL, LANDCOVER_API_*\n\n"
+        "  LANDCOVER_DEFAULT_MODEL, LANDCOVER_API_* (LANDCOVER_API_KEYS: see `landcover keys`)\n\n"
         "example:\n  LANDCOVER_SCENES=/data/scenes landcover api --host 0.0.0.0 --processes 4",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -60,11 +64,18 @@ def _leave_to_itself() -> None:
 def _run(arguments: argparse.Namespace) -> int:
     import uvicorn
 
+    from landcover_api.api_keys import ApiKeySettings
     from landcover_api.app import create_app
 
     if arguments.processes > 1:
         os.environ[_ONE_OF_MANY] = "1"
     create_app()  # a wrong setting or model is one sentence here, not a traceback of a server process
+    if not (_is_loopback(arguments.host) or ApiKeySettings().given):
+        logger.warning(
+            "there are no API keys: whoever reaches %s:%s may begin jobs and change annotations (docs/api-keys.md)",
+            arguments.host,
+            arguments.port,
+        )
     uvicorn.run(
         "landcover_api.cli:make_process",
         factory=True,
@@ -78,3 +89,10 @@ def _run(arguments: argparse.Namespace) -> int:
         timeout_graceful_shutdown=5,
     )
     return 0
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

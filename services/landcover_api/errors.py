@@ -21,6 +21,7 @@ RETRY_AFTER_S = 2
 STATUS: dict[type[errors.LandcoverError], int] = {
     errors.InvalidRequest: 422,
     errors.RequestTooLarge: 413,
+    errors.AccessDenied: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,
     errors.PreconditionFailed: 412,

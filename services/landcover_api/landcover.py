@@ -37,6 +37,7 @@ from landcover_api.extents import (
     tms_crs,
 )
 from landcover_api.http_caching import REVALIDATE, etag, finished, matches, version_token
+from landcover_api.key_guard import QUERY_NAME
 from landcover_api.reader import LandCoverReader
 from landcover_api.rendering import ImageFormat, Rendering
 from landcover_api.settings import MAX_WAIT_S
@@ -259,7 +260,8 @@ class LandCoverFactory(TilerFactory):
         async def map_html(request: Request, cover: LandCoverParam, tileMatrixSetId: str) -> Response:  # noqa: N803
             tile_matrix_set(tileMatrixSetId)
             state = urlencode({"scene": cover.scene.id, "model": cover.model.name})
-            return RedirectResponse(f"{request.base_url}#{state}")
+            given = {name: value for name, value in request.query_params.items() if name == QUERY_NAME}
+            return RedirectResponse(f"{request.base_url}{'?' if given else ''}{urlencode(given)}#{state}")
 
     def bbox(self) -> None:
         """Register images of any box."""

@@ -74,7 +74,7 @@ class WarmTiles:
 
     def remember(self, scope: Scope, tiles: TileSet) -> None:
         """Take the short way from now on for addresses like that of the request in `scope`."""
-        match = _TILE_PATH.fullmatch(_route_path(scope))
+        match = _TILE_PATH.fullmatch(route_path(scope))
         if match and len(scope["query_string"]) <= _MAX_QUERY_BYTES:
             self._known[_address(match, scope)] = tiles
             if len(self._known) > _MAX_RENDERINGS:
@@ -82,7 +82,7 @@ class WarmTiles:
 
     def find(self, scope: Scope, glance: Callable[[str], Scene | None]) -> tuple[TileSet, str] | None:
         """The rendering of a request and its tile's key, if it was seen before and its scene is still the same."""
-        match = _TILE_PATH.fullmatch(_route_path(scope))
+        match = _TILE_PATH.fullmatch(route_path(scope))
         if match is None or (tiles := self._known.get(address := _address(match, scope))) is None:
             return None
         self._known.move_to_end(address)
@@ -154,7 +154,7 @@ def _asked_by(scope: Scope) -> tuple[str | None, str | None]:
     return origin, known
 
 
-def _route_path(scope: Scope) -> str:
+def route_path(scope: Scope) -> str:
     """The path without that under which a proxy serves this."""
     path, root = str(scope["path"]), str(scope.get("root_path", ""))
     return path[len(root) :] if root and path.startswith(root + "/") else path

@@ -20,7 +20,7 @@ from landcover.review_survey import (
     MAX_LIMIT,
     ReviewRequest,
 )
-from landcover.service_client import DEFAULT_URL, ServiceClient, foreign, scene_path
+from landcover.service_client import DEFAULT_URL, ServiceClient, add_key_option, api_key_of, foreign, scene_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,6 +53,7 @@ def review(subparsers: Any) -> None:
     )
     parser.add_argument("scene", help="a scene's id, or an image file (GeoTIFF)")
     parser.add_argument("--url", default=DEFAULT_URL, help="of the service that has the scene (default: %(default)s)")
+    add_key_option(parser)
     parser.add_argument(
         "--model", help="name or digest of the service's model, or an ONNX file for an image (default: the service's)"
     )
@@ -172,7 +173,9 @@ def _review_service(arguments: argparse.Namespace) -> Document:
 
 
 def _client(arguments: argparse.Namespace) -> ServiceClient:
-    return ServiceClient(url=arguments.url, advice=", or name an image file to map it here")
+    return ServiceClient(
+        url=arguments.url, advice=", or name an image file to map it here", api_key=api_key_of(arguments)
+    )
 
 
 def _fetch_pictures(document: Document, client: ServiceClient, folder: Path, console: Console) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from landcover.errors import InvalidRequest
-from landcover.service_client import DEFAULT_URL
+from landcover.service_client import DEFAULT_URL, add_key_option
 
 _DEFAULT_TIMEOUT_S = 3600.0
 
@@ -49,6 +49,7 @@ def stats(subparsers: Any) -> None:
     parser.add_argument("--layer", metavar="NAME", help="of a file with several layers")
     parser.add_argument("--crs", help="of the coordinates, such as EPSG:6677 (default: the file's own)")
     parser.add_argument("--url", help=f"of the service that has the scene (default: {DEFAULT_URL})")
+    add_key_option(parser)
     parser.add_argument(
         "--model",
         metavar="NAME|FILE",

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from landcover import local
+from landcover.api_keys import WITHOUT_KEYS
 from landcover.catalog import demo_model_path, expand_scenes, is_path, load_models, settled
 from landcover.contract import read_model
 from landcover.errors import InvalidRequest, NotFound
 from landcover.scene import SceneSource, current_version, describe
-from landcover.service_client import DEFAULT_URL, ServiceClient, scene_path
+from landcover.service_client import DEFAULT_URL, ServiceClient, api_key_of, scene_path
 from landcover.settings import CatalogSettings, ReadSettings
 
 if TYPE_CHECKING:
@@ -52,7 +53,11 @@ def find_scene(arguments: argparse.Namespace, console: Console) -> Iterator[Foun
         with _private_service(arguments, console) as found:
             yield found
         return
-    client = ServiceClient(url=arguments.url or DEFAULT_URL, advice=", or name an image file to have it mapped here")
+    client = ServiceClient(
+        url=arguments.url or DEFAULT_URL,
+        advice=", or name an image file to have it mapped here",
+        api_key=api_key_of(arguments),
+    )
     _check_scene(client, arguments.scene)
     yield Found(client=client, scene=arguments.scene, model=arguments.model, against=arguments.against)
 
@@ -112,6 +117,7 @@ def _start(
     from landcover.commands.up import DATABASE_FILE
 
     env = {
+        **WITHOUT_KEYS,
         "LANDCOVER_BROKER_URL": local.start_broker(service, folder),
         "LANDCOVER_CACHE_URL": local.start_cache(service, folder),
         "LANDCOVER_SCENES": json.dumps([settled(each) for each in locations]),

@@ -14,6 +14,7 @@ from tempfile import mkdtemp
 import redis
 
 from landcover import local
+from landcover.api_keys import WITHOUT_KEYS
 from landcover.commands.bench.processes import processor_s
 from landcover.commands.bench.subject import Subject
 from landcover.connections import connect
@@ -97,6 +98,7 @@ def open_service(
     service = local.LocalService()
     try:
         variables = {
+            **WITHOUT_KEYS,
             "LANDCOVER_BROKER_URL": local.start_broker(service, here),
             "LANDCOVER_CACHE_URL": local.start_valkey(service, "cache", here / "cache", _UNSAVED_CACHE),
             "LANDCOVER_DATABASE_URL": f"sqlite:///{here / 'landcover.sqlite'}",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landcover.errors import Conflict, InvalidRequest
-from landcover.service_client import DEFAULT_URL
+from landcover.service_client import DEFAULT_URL, ServiceClient, add_key_option, api_key_of
 
 if TYPE_CHECKING:
     from landcover.commands.map_command.wanted import Wanted
@@ -60,6 +60,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace FILE.tif if it is there")
     parser.add_argument("--url", help=f"of the service that has the scene (default: {DEFAULT_URL})")
+    add_key_option(parser)
     parser.add_argument("--workers", type=int, default=1, help="worker processes for an image (default: %(default)s)")
     parser.add_argument(
         "--state", type=Path, default=Path(".landcover"), metavar="DIR",
@@ -87,7 +88,12 @@ def _run(arguments: argparse.Namespace) -> int:
         return here.map_here(
             arguments.scene, wanted, arguments.model, workers=arguments.workers, state=arguments.state, console=console
         )
-    return there.map_there(arguments.url or DEFAULT_URL, arguments.scene, wanted, arguments.model, console)
+    client = ServiceClient(
+        url=arguments.url or DEFAULT_URL,
+        advice=", or name an image file to have it mapped here",
+        api_key=api_key_of(arguments),
+    )
+    return there.map_there(client, arguments.scene, wanted, arguments.model, console)
 
 
 def _wanted(arguments: argparse.Namespace) -> Wanted:

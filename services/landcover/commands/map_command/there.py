@@ -34,8 +34,8 @@ _PATIENCE_S = 60.0
 """How long a service may be away while its job is followed."""
 
 
-def map_there(url: str, scene: str, wanted: Wanted, model: str | None, console: Console) -> int:
-    """Have `scene` mapped by the service at `url`; returns an exit status.
+def map_there(client: ServiceClient, scene: str, wanted: Wanted, model: str | None, console: Console) -> int:
+    """Have `scene` mapped by the service that `client` asks; returns an exit status.
 
     Raises:
         LandcoverError: the service refuses, the job fails, or the files cannot be written.
@@ -44,7 +44,6 @@ def map_there(url: str, scene: str, wanted: Wanted, model: str | None, console: 
         raise InvalidRequest("The files of a service's job are fetched to this machine; give --out a path.")
     out = Path(wanted.out).expanduser().resolve()
     check_folder(out.parent)
-    client = ServiceClient(url=url, advice=", or name an image file to have it mapped here")
     document = {
         "type": "map",
         "scene": scene,

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from landcover import local
+from landcover.api_keys import WITHOUT_KEYS
 from landcover.commands.bench.figures import Figure, Outcome, of_rounds
 from landcover.commands.bench.profile import Profiler
 from landcover.commands.bench.statistics import shapes
@@ -103,6 +104,7 @@ def _start(service: local.LocalService, ground: Ground, folder: Path, progress: 
     mapping = progress.add_task("mapping the ground, in blocks", total=blocks)
     map_ground(ground, cache, lambda count: progress.advance(mapping, count))
     env = {
+        **WITHOUT_KEYS,
         "LANDCOVER_BROKER_URL": local.start_broker(service, folder),
         "LANDCOVER_CACHE_URL": cache_url,
         "LANDCOVER_DATABASE_URL": f"sqlite:///{folder / 'landcover.sqlite'}",
