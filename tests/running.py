@@ -71,9 +71,15 @@ class Service:
 
 
 def start_service(
-    folder: Path, *, scenes: Sequence[Path | str], models: Sequence[Path] = (), workers: int = 1, **env: str
+    folder: Path,
+    *,
+    scenes: Sequence[Path | str],
+    models: Sequence[Path] = (),
+    workers: int = 1,
+    api_key: str = "",
+    **env: str,
 ) -> Service:
-    """Start all processes and wait until they are ready."""
+    """Start all processes and wait until they are ready; `api_key` is one that reads, where `env` asks for it."""
     processes = local.LocalService()
     try:
         port = local.free_port()
@@ -93,7 +99,7 @@ def start_service(
             lambda: len(local.readiness(url).get("workers", [])) >= workers and bool(local.readiness(url)),
             timeout_s=120,
         )
-        with httpx.Client(base_url=url) as client:
+        with httpx.Client(base_url=url, headers={"X-API-Key": api_key}) as client:
             scene = client.get("/scenes").json()["scenes"][0]["id"]
             model = client.get("/models").json()["default"]
         return Service(url, scene, model, processes, settings)

@@ -70,7 +70,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.processes > 1:
         os.environ[_ONE_OF_MANY] = "1"
     create_app()  # a wrong setting or model is one sentence here, not a traceback of a server process
-    if not (_is_loopback(arguments.host) or ApiKeySettings().given):
+    if not (is_loopback(arguments.host) or ApiKeySettings().given):
         logger.warning(
             "there are no API keys: whoever reaches %s:%s may begin jobs and change annotations (docs/api-keys.md)",
             arguments.host,
@@ -91,7 +91,8 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -15,6 +15,8 @@
  *   pending?: boolean}} PointAnswer
  */
 
+import { addressWithKey, withKey } from "./key.js";
+
 const TMS = "WebMercatorQuad";
 const POINT_WAIT_S = 2;
 const STATISTICS_WAIT_S = 4;
@@ -42,7 +44,8 @@ export class Problem extends Error {
 }
 
 /**
- * Fetch, and turn whatever is no success into a Problem. Aborting throws as `fetch` does.
+ * Fetch, and turn whatever is no success into a Problem. Aborting throws as `fetch` does. Where an API key is needed,
+ * or another one, the window has an event `keyneeded`.
  * @param {string} url
  * @param {AbortSignal} [signal]
  * @param {RequestInit} [options]
@@ -50,12 +53,13 @@ export class Problem extends Error {
 export async function ask(url, signal, options) {
   let response;
   try {
-    response = await fetch(url, { ...options, signal });
+    response = await fetch(url, { ...withKey(options), signal });
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new Problem("The server cannot be reached.");
   }
   if (response.ok) return response;
+  if (response.status === 401 || response.status === 403) dispatchEvent(new Event("keyneeded"));
   const body = await response.json().catch(() => null);
   const detail =
     typeof body?.detail === "string" ? body.detail : `The server answered ${response.status} ${response.statusText}.`;
@@ -236,7 +240,7 @@ export async function submitMap(request) {
 export async function fetchProduct(id, signal) {
   const product = await askJson(`${BASE}jobs/${id}/results`, signal);
   for (const file of product.files) {
-    if (/^https?:/.test(file.href)) file.href = `${BASE}jobs/${id}/results/${encodeURIComponent(file.name)}`;
+    if (/^https?:/.test(file.href)) file.href = addressWithKey(`${BASE}jobs/${id}/results/${encodeURIComponent(file.name)}`);
   }
   return product;
 }

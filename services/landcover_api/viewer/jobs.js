@@ -1,6 +1,7 @@
 /** Following a job of the server until it has ended, and what is told of it meanwhile. */
 
 import { BASE, fetchJob } from "./api.js";
+import { addressWithKey } from "./key.js";
 
 /** @typedef {import("./api.js").Job} Job */
 
@@ -55,7 +56,7 @@ export async function follow(id, signal, told, lost) {
 function listen(id, signal, told, lost) {
   return new Promise((resolve, reject) => {
     const done = new AbortController();
-    const source = new EventSource(`${BASE}jobs/${id}/events`);
+    const source = new EventSource(addressWithKey(`${BASE}jobs/${id}/events`));
     done.signal.addEventListener("abort", () => source.close());
     const stop = (/** @type {Job | null} */ job) => (done.abort(), resolve(job));
     source.addEventListener("status", ({ data }) => told(JSON.parse(data)));

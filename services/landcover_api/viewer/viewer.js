@@ -10,6 +10,7 @@ import {
 } from "./vendor/maplibre-gl/maplibre-gl.mjs";
 import { Area } from "./area.js";
 import { addresses, fetchImagery, fetchLandcover, fetchModels, fetchScenes } from "./api.js";
+import "./key_form.js";
 import { TileLayer } from "./layer.js";
 import { Busy, showProblem } from "./notices.js";
 import { Panel } from "./panel.js";
@@ -264,6 +265,7 @@ async function main() {
     showProblem(error.message);
     console.warn(error);
     if (error.passing) setTimeout(main, SERVER_RETRY_MS);
+    else addEventListener("keygiven", main, { once: true });
   }
 }
 
