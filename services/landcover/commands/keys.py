@@ -16,9 +16,9 @@ def add_parser(subparsers: Any) -> None:
         "keys",
         help="make API keys for a service's clients",
         description="Make API keys. A client has the key; the service is given only the line with its hash, as a word\n"
-        "of LANDCOVER_API_KEYS or a line of LANDCOVER_API_KEYS_FILE. What is to be kept goes to standard output.",
-        epilog="examples:\n  landcover keys create alice\n  landcover keys create kiosk --role read\n"
-        "  landcover keys hash alice < alice.key >> api-keys",
+        "of LANDCOVER_API_KEYS or a line of LANDCOVER_API_KEYS_FILE. That line alone goes to standard output.",
+        epilog="examples:\n  landcover keys create alice\n  landcover keys create kiosk --role read >> api-keys\n"
+        "  openssl rand -base64 32 | tee alice.key | landcover keys hash alice >> api-keys",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(dest="action", metavar="create|hash", required=True)
@@ -39,8 +39,7 @@ def add_parser(subparsers: Any) -> None:
 def _create(arguments: argparse.Namespace) -> None:
     key = new_key()
     kept = keep(key, arguments.name, arguments.role)
-    _say("the key, for the client (it is not shown again):")
-    print(key, flush=True)
+    _say(f"the key, for the client (it is not shown again):\n{key}")
     _show_line(kept)
 
 
