@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
@@ -17,6 +16,7 @@ from landcover.commands import annotations as annotations_command
 from landcover.commands import bench, keys, map_command, models, plan, up
 from landcover.errors import LandcoverError
 from landcover.logs import configure_logging
+from landcover.redaction import redact
 
 _EXTRAS = {"landcover_api": "api", "landcover_worker": "worker", "landcover_export": "export"}
 _EXTRAS_OF_COMMANDS = {
@@ -34,22 +34,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; a `LandcoverError` becomes one sentence and exit status 1."""
     parser = make_parser()
     arguments = parser.parse_args(argv)
-    configure_logging(os.environ.get("LANDCOVER_LOG_LEVEL", "INFO"))
     try:
+        configure_logging()
         return int(arguments.run(arguments) or 0)
     except (LandcoverError, OSError) as error:
         if isinstance(error, OSError) and error.filename is None:
             raise
         said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
-        print(f"landcover: {said}", file=sys.stderr)
+        print(f"landcover: {redact(str(said))}", file=sys.stderr)
         return 1
     except ValidationError as error:
         for fault in error.errors():
             name = ".".join(map(str, fault["loc"]))
-            print(f"landcover: setting '{name}': {fault['msg']} (got {fault['input']!r})", file=sys.stderr)
+            print(redact(f"landcover: setting '{name}': {fault['msg']} (got {fault['input']!r})"), file=sys.stderr)
         return 2
     except SettingsError as error:
-        print(f"landcover: {error} ({error.__cause__}); write a list or an object as JSON.", file=sys.stderr)
+        print(redact(f"landcover: {error} ({error.__cause__}); write a list or an object as JSON."), file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         print(f"landcover: {_advice(arguments.command, error)}", file=sys.stderr)

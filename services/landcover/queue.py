@@ -13,6 +13,7 @@ from kombu.exceptions import BatchPublishError, OperationalError  # type: ignore
 from kombu.pools import producers
 from pydantic import BaseModel, ConfigDict, Field
 
+from landcover.correlation import task_headers
 from landcover.grid import BlockIndex
 from landcover.keys import BlockKey
 from landcover.scene import SceneSource
@@ -143,7 +144,7 @@ def _send(app: Celery, task: BlockTask, queue: str, producer: Producer | None = 
         kwargs=task.model_dump(mode="json"),
         queue=queue,
         expires=TASK_EXPIRES_S,
-        headers={SENT_AT: time.time()},
+        headers={SENT_AT: time.time(), **task_headers()},
         retry=False,
         producer=producer,
         argsrepr="",  # for logs that nobody keeps; to write them took longer than all else

@@ -189,7 +189,7 @@ def test_settings_that_cannot_be_parsed_are_a_sentence(
     parser = argparse.ArgumentParser()
     parser.set_defaults(run=lambda _: Listing())
     monkeypatch.setattr(cli, "make_parser", lambda: parser)
-    monkeypatch.setattr(cli, "configure_logging", lambda _: None)
+    monkeypatch.setattr(cli, "configure_logging", lambda: None)
     monkeypatch.setenv("LANDCOVER_TEST_LIMITS", "1,2")
     assert cli.main([]) == 2
     error = capsys.readouterr().err

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
+from landcover.correlation import working_for
 from landcover.errors import LandcoverError
 from landcover.logs import configure_logging
 from landcover.mapping.job import run_job
+from landcover.redaction import redact
 
 
 def main() -> int:
@@ -17,11 +18,12 @@ def main() -> int:
     parser.add_argument("job")
     parser.add_argument("--keep-s", type=int, default=24 * 3600, help="how long its record is kept")
     arguments = parser.parse_args()
-    configure_logging(os.environ.get("LANDCOVER_LOG_LEVEL", "INFO"))
     try:
-        return run_job(arguments.job, keep_s=arguments.keep_s)
+        configure_logging()
+        with working_for(f"job:{arguments.job}"):
+            return run_job(arguments.job, keep_s=arguments.keep_s)
     except LandcoverError as error:
-        print(f"landcover: {error}", file=sys.stderr)
+        print(f"landcover: {redact(str(error))}", file=sys.stderr)
         return 1
 
 
