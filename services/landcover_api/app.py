@@ -7,15 +7,18 @@ from contextlib import asynccontextmanager
 
 import jinja2
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from starlette.templating import Jinja2Templates
 from starlette.types import ASGIApp
 from titiler.core.factory import TMSFactory
 
 import landcover
+from landcover import tracing
 from landcover.annotations.store import AnnotationStore
 from landcover.catalog import load_models, load_scenes
 from landcover.connections import connect, connect_async
+from landcover.correlation import HEADER as REQUEST_ID_HEADER
 from landcover.jobs import JobDesk
 from landcover.keys import MAP_JOBS, STATISTICS_JOBS
 from landcover.queue import make_celery
@@ -31,6 +34,7 @@ from landcover_api import annotations as annotation_routes
 from landcover_api import catalogue, health
 from landcover_api.api_keys import ApiKeySettings
 from landcover_api.blocks import BlockService
+from landcover_api.correlate import CorrelateMiddleware
 from landcover_api.cross_origin import CrossOrigin, CrossOriginMiddleware
 from landcover_api.errors import add_exception_handlers
 from landcover_api.extents import TILE_MATRIX_SETS
@@ -50,10 +54,13 @@ from landcover_api.settings import ApiSettings
 from landcover_api.state import ApiState
 from landcover_api.statistics import statistics_router
 from landcover_api.statistics_jobs import StatisticsJobs
+from landcover_api.traced import TraceMiddleware
 from landcover_api.wakeups import Wakeups
 from landcover_api.warm import WarmTileFront, WarmTiles
 
 LANDCOVER_PREFIX = "/scenes/{scene}/landcover"
+_NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+"""FastAPI's own: it knows nothing of warm tiles, and sends the queries of addresses along."""
 CONFORMS_TO = (
     "http://www.opengis.net/spec/ogcapi-common-1/1.0/conf/core",
     "http://www.opengis.net/spec/ogcapi-tiles-1/1.0/conf/core",
@@ -137,19 +144,23 @@ def create_app(
         version=landcover.__version__,
         description="Land cover from aerial imagery, on demand, as map tiles and statistics.",
         lifespan=lifespan,
+        telemetry=_NO_TELEMETRY,
     )
-    cross_origin = CrossOrigin(origins=api.cors_origins, exposed=(PENDING_HEADER, "ETag", "Location", "Retry-After"))
+    exposed = (PENDING_HEADER, "ETag", "Location", "Retry-After", REQUEST_ID_HEADER)
+    cross_origin = CrossOrigin(origins=api.cors_origins, exposed=exposed)
     add_exception_handlers(app)
     _add_routes(app)
 
     # Around all of Starlette's own, so that the answer to an unexpected error is counted and has the same headers.
     def around(inner: ASGIApp) -> ASGIApp:
-        return CrossOriginMiddleware(MeasureMiddleware(inner), policy=cross_origin)
+        return CorrelateMiddleware(CrossOriginMiddleware(MeasureMiddleware(inner), policy=cross_origin))
 
     app.middleware_stack = WarmTileFront(around(app.build_middleware_stack()), cross_origin)
     if guard is not None:
         app.middleware_stack = KeyFront(app.middleware_stack, guard=guard, around=around)
         describe_keys(app, guard)
+    if tracing.is_on():
+        app.middleware_stack = TraceMiddleware(app.middleware_stack)
     return app
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
@@ -18,6 +19,7 @@ from kombu.exceptions import OperationalError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from landcover import tracing
 from landcover.block_set import BlockSet
 from landcover.coordination import CLAIM_SCRIPT, INTEREST_S, LOST_AFTER_S, REQUEUE_AFTER_S, Claim, read_failure
 from landcover.errors import LandcoverError
@@ -112,7 +114,10 @@ class BlockService:
         deadline = time.monotonic() + wait_s
         blocks = cover.blocks
         answer = Fetched(missing=set(indices))
-        await self._collect(blocks, indices, fields, answer)
+        with tracing.span("blocks look", attributes={"landcover.blocks": len(answer.missing)}) as span:
+            await self._collect(blocks, indices, fields, answer)
+            span.set("landcover.blocks_found", len(answer.found))
+        metrics.count_lookups("block", hits=len(answer.found), misses=len(answer.missing))
         metrics.BLOCKS.labels("hit").inc(len(answer.found))
         taken = await self._products.take(cover, sorted(answer.missing), until=deadline, gone=gone)
         metrics.BLOCKS.labels("product").inc(len(taken.found))
@@ -139,7 +144,9 @@ class BlockService:
     ) -> None:
         """Ask workers for blocks and wait for them."""
         by_text = {blocks.key(index).text: index for index in lacking}
-        with self._wakeups.watch(by_text) as watch, metrics.WAITING.track_inprogress():
+        asked = {"landcover.blocks": len(lacking)}
+        waiting = metrics.WAITING.track_inprogress()
+        with self._wakeups.watch(by_text) as watch, waiting, tracing.span("blocks wait", attributes=asked):
             due = sorted(lacking)
             while True:
                 await self._advance(blocks, due, fields, answer, deadline, queue)
@@ -242,11 +249,14 @@ class BlockService:
         tasks = [blocks.task(index) for index in indices]
 
         def send() -> None:
-            for task in tasks:
-                send_block(self._celery, task, queue=queue)
+            about: dict[str, tracing.Attribute] = {"messaging.destination.name": queue, "landcover.blocks": len(tasks)}
+            with tracing.span("blocks send", kind="producer", attributes=about):
+                for task in tasks:
+                    send_block(self._celery, task, queue=queue)
 
         try:
-            await asyncio.get_running_loop().run_in_executor(self._senders, send)
+            # With the context of the request that asks first: the tasks say for whom they are.
+            await asyncio.get_running_loop().run_in_executor(self._senders, copy_context().run, send)
         except (OperationalError, RedisError, OSError) as error:
             logger.warning("tasks cannot be queued: %s", error)
             with suppress(RedisError, OSError):

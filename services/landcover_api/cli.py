@@ -10,8 +10,10 @@ import os
 import resource
 from typing import Any
 
+from landcover import tracing
 from landcover.local import end_with_parent
-from landcover.logs import configure_logging
+from landcover.logs import configure_logging, log_uncaught
+from landcover_api.counters import count_alone, count_together
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +44,9 @@ def make_process() -> Any:
     """The application of one of several processes, which start bare."""
     from landcover_api.app import create_app
 
-    configure_logging(os.environ.get("LANDCOVER_LOG_LEVEL", "INFO"))
+    configure_logging()
+    log_uncaught()
+    tracing.start("landcover-api")
     if _ONE_OF_MANY in os.environ:
         end_with_parent()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -62,13 +66,10 @@ def _leave_to_itself() -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    import uvicorn
-
+    count_alone()
     from landcover_api.api_keys import ApiKeySettings
     from landcover_api.app import create_app
 
-    if arguments.processes > 1:
-        os.environ[_ONE_OF_MANY] = "1"
     create_app()  # a wrong setting or model is one sentence here, not a traceback of a server process
     if not (is_loopback(arguments.host) or ApiKeySettings().given):
         logger.warning(
@@ -76,6 +77,18 @@ def _run(arguments: argparse.Namespace) -> int:
             arguments.host,
             arguments.port,
         )
+    if arguments.processes == 1:
+        _serve(arguments)
+        return 0
+    os.environ[_ONE_OF_MANY] = "1"
+    with count_together():
+        _serve(arguments)
+    return 0
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    import uvicorn
+
     uvicorn.run(
         "landcover_api.cli:make_process",
         factory=True,
@@ -87,8 +100,8 @@ def _run(arguments: argparse.Namespace) -> int:
         access_log=False,
         proxy_headers=True,
         timeout_graceful_shutdown=5,
+        timeout_worker_healthcheck=60,  # its 5 s can be less than a process takes to import all this
     )
-    return 0
 
 
 def is_loopback(host: str) -> bool:

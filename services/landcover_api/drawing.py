@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from landcover import tracing
 from landcover.errors import BlockDamaged, NotFound, RequestTooLarge, SceneChanged
 from landcover_api.blocks import Fetched
 from landcover_api.cover import LandCover
@@ -67,7 +68,8 @@ async def draw(
     if whole and not fetched.queued:
         raise not_on_demand(cover, missing)
     try:
-        data = await state.draw(_compose, cover, extent, rendering, sampling, pieces, fetched)
+        with tracing.span("draw"):
+            data = await state.draw(_compose, cover, extent, rendering, sampling, pieces, fetched)
     except BlockDamaged:
         await state.blocks.discard(cover, fetched.found)
         for scale, found in pieces.overviews.items():

@@ -161,7 +161,9 @@ class LandCoverFactory(TilerFactory):
                 headers = {"Cache-Control": cache_control, "ETag": etag(key)}
                 if matches(request.headers.get("if-none-match"), headers["ETag"]):
                     return Response(status_code=304, headers=headers)  # only a finished tile ever had this ETag
-                if (data := await state.cache.get(key)) is not None:
+                data = await state.cache.get(key)
+                metrics.count_lookups("tile", hits=data is not None, misses=data is None)
+                if data is not None:
                     metrics.count_tile("cache")
                     return Response(data, media_type=format.media_type, headers=headers)
                 drawing = await draw(state, cover, extent, rendering, waiting=waiting, whole=strict)

@@ -77,6 +77,7 @@ class OverviewService:
         fields = [block.field(layer, level) for layer in layers]
         answer = FoundOverviews(found=await self._look(_keys(cover, scale, indices), indices, fields))
         metrics.OVERVIEWS.labels("hit").inc(len(answer.found))
+        metrics.count_lookups("overview", hits=len(answer.found), misses=len(indices) - len(answer.found))
         if await self._products.of(cover):
             rest = [index for index in indices if index not in answer.found]
             reading = {self._products.overview(cover, scale, index, level, layers): index for index in rest}

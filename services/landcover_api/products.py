@@ -129,6 +129,8 @@ class ProductsInUse:
                 if await gone():
                     break
         taken.late = {*rest, *running.values()}
+        found = len(taken.found)
+        metrics.count_lookups("product", hits=found, misses=len(indices) - found - len(taken.late))
         return taken
 
     def overview(

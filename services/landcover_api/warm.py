@@ -21,6 +21,7 @@ from landcover.errors import LandcoverError
 from landcover.keys import tile_key
 from landcover.scene import Scene
 from landcover_api import metrics
+from landcover_api.correlate import HEADER_NAME, id_for
 from landcover_api.cover import LandCover
 from landcover_api.cross_origin import CrossOrigin, RawHeaders
 from landcover_api.http_caching import etag, matches
@@ -116,11 +117,12 @@ class WarmTileFront:
             return False
         tiles, key = found
         tag = etag(key)
-        origin, known = _asked_by(scope)
+        origin, known, request = _asked_by(scope)
         headers: RawHeaders = [
             (b"cache-control", tiles.cache_control.encode()),
             (b"etag", tag.encode()),
             metrics.NO_SNIFFING,
+            (HEADER_NAME, id_for(request).encode()),
             *self._cross_origin.headers(origin),
         ]
         status, data = 304, b""
@@ -138,20 +140,22 @@ class WarmTileFront:
             ]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": data})
-        metrics.count_tile("cache")
-        metrics.count_request("warm tile", status, time.perf_counter() - begin)
+        scope[metrics.ROUTE_KEY] = metrics.WARM_ROUTE
+        metrics.count_warm_tile(status, time.perf_counter() - begin)
         return True
 
 
-def _asked_by(scope: Scope) -> tuple[str | None, str | None]:
-    """`Origin` and `If-None-Match` of a request."""
-    origin = known = None
+def _asked_by(scope: Scope) -> tuple[str | None, str | None, bytes | None]:
+    """`Origin`, `If-None-Match` and `X-Request-ID` of a request."""
+    origin = known = request = None
     for name, value in scope["headers"]:
         if name == b"origin":
             origin = value.decode("latin-1")
         elif name == b"if-none-match":
             known = value.decode("latin-1")
-    return origin, known
+        elif name == HEADER_NAME:
+            request = value
+    return origin, known, request
 
 
 def route_path(scope: Scope) -> str:
