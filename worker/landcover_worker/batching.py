@@ -12,7 +12,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
+from landcover import tracing
 from landcover_worker import metrics
 from landcover_worker.runtimes.base import UInt8Array
 
@@ -25,6 +27,8 @@ class _Waiting:
     image: UInt8Array
     on_start: Callable[[], None]
     alone: bool
+    step: Any
+    """Of the trace of the block whose window it is."""
     since: float = field(default_factory=time.perf_counter)
     result: Future[tuple[UInt8Array, UInt8Array]] = field(default_factory=Future)
 
@@ -62,7 +66,7 @@ class Batcher:
 
         Without a limit of its own: a network that hangs is ended with its process (`supervision`).
         """
-        waiting = _Waiting(image, on_start, alone)
+        waiting = _Waiting(image, on_start, alone, tracing.here())
         with self._changed:
             if self._closed:
                 raise RuntimeError("the batcher is closed")
@@ -94,8 +98,10 @@ class Batcher:
             for each in batch:
                 metrics.BATCH_WAIT.observe(begin - each.since)
                 each.on_start()
+            about = {"landcover.windows": len(batch)}
             try:
-                classes, confidence = self._run([each.image for each in batch])
+                with tracing.span("batch", attributes=about, parent={}, links=[each.step for each in batch]):
+                    classes, confidence = self._run([each.image for each in batch])
             except BaseException as error:
                 for each in batch:
                     each.result.set_exception(error)

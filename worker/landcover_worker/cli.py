@@ -26,6 +26,8 @@ def worker(subparsers: Any) -> None:
 
 
 def _run(_: argparse.Namespace) -> int:
+    from landcover import tracing
+    from landcover.logs import log_uncaught
     from landcover_worker.service import run
     from landcover_worker.settings import WorkerSettings
 
@@ -33,4 +35,9 @@ def _run(_: argparse.Namespace) -> int:
         raise SystemExit(128 + signum)  # until Celery installs its own handlers: nothing has begun yet
 
     signal.signal(signal.SIGTERM, stop)
-    return run(WorkerSettings())
+    log_uncaught()
+    tracing.start("landcover-worker")
+    try:
+        return run(WorkerSettings())
+    finally:
+        tracing.stop()

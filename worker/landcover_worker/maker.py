@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Protocol
 
 import numpy as np
 import redis
 
-from landcover import block
+from landcover import block, tracing
 from landcover.contract import ModelFile
 from landcover.coordination import Begin, BlockDesk
 from landcover.errors import BlockFailed, LandcoverError, SceneChanged, Unavailable
@@ -41,6 +42,15 @@ class Network(Protocol):
         self, image: UInt8Array, *, on_start: Callable[[], None], alone: bool, urgent: bool
     ) -> tuple[UInt8Array, UInt8Array]:
         """`Batcher.infer`."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A block, not yet stored."""
+
+    fields: dict[str, bytes]
+    pixels: int
+    """Of the scene, not counting what is outside it or has no data."""
 
 
 class BlockMaker:
@@ -75,6 +85,7 @@ class BlockMaker:
             logger.warning("block %s: the cache or the broker cannot be used: %s", task.key.text, error)
             outcome = "unstored"
         metrics.BLOCKS.labels(outcome).inc()
+        logger.debug("block %s: %s", task.key.text, outcome)
         return outcome
 
     def _take_up(self, task: BlockTask, key: BlockKey, *, urgent: bool) -> str:
@@ -83,6 +94,7 @@ class BlockMaker:
             return begin.value
         with self._in_hand.holding(key) as held:
             attempt = self._desk.count_attempt(key)
+            metrics.ATTEMPTS.inc()
             try:
                 return self._attempt(task, held, attempt, urgent=urgent)
             except redis.RedisError:
@@ -97,10 +109,11 @@ class BlockMaker:
                 "was set aside; the worker's log has the reason."
             )
             self._desk.bury(key, error)
+            metrics.DEAD_LETTERS.inc()
             logger.error("block %s is a dead letter after %d attempts", key.text, self._max_attempts)
             return "dead"
         try:
-            fields = self._compute(task, held, alone=attempt > 1, urgent=urgent)
+            made = self._compute(task, held, alone=attempt > 1, urgent=urgent)
         except LandcoverError as error:
             logger.warning("block %s: %s", key.text, error)
             self._desk.fail(key, error)
@@ -111,11 +124,12 @@ class BlockMaker:
             self._desk.fail(key, BlockFailed("The worker failed on this block; its log has the reason."))
             return "error"
         with _stage(held, "store"):
-            self._desk.finish(key, fields)
+            self._desk.finish(key, made.fields)
+        metrics.PIXELS.inc(made.pixels)
         return "made"
 
-    def _compute(self, task: BlockTask, held: BlockInHand, *, alone: bool, urgent: bool) -> dict[str, bytes]:
-        """The block's fields; `alone` keeps one that may hang the network from taking others with it.
+    def _compute(self, task: BlockTask, held: BlockInHand, *, alone: bool, urgent: bool) -> Made:
+        """The block; `alone` keeps one that may hang the network from taking others with it.
 
         Raises:
             LandcoverError: the model is not here, or the scene cannot be read as it was when the task was sent.
@@ -129,7 +143,8 @@ class BlockMaker:
         held.wait()
         with self._describing.setdefault(task.source, threading.Lock()):  # one slow server holds up no other scene
             held.enter("describe")
-            scene = self._describe(task.source, task.version)
+            with tracing.span("describe"):
+                scene = self._describe(task.source, task.version)
         grid = grid_for(scene, contract)
         index = BlockIndex(task.row, task.col)
         if grid.decimation != task.decimation or index not in grid:
@@ -138,9 +153,10 @@ class BlockMaker:
             window = self._reader.read(scene, grid, index, contract.halo_px)
         if window.valid.any():
             held.wait()
-            classes, confidence = network.infer(
-                window.image, on_start=partial(held.enter, "infer"), alone=alone, urgent=urgent
-            )
+            with tracing.span("infer"):
+                classes, confidence = network.infer(
+                    window.image, on_start=partial(held.enter, "infer"), alone=alone, urgent=urgent
+                )
             inner = slice(contract.halo_px, contract.halo_px + contract.block_px)
             classes, confidence = classes[inner, inner], confidence[inner, inner]
             if not window.valid.all():
@@ -149,8 +165,7 @@ class BlockMaker:
             classes = confidence = np.zeros((contract.block_px, contract.block_px), np.uint8)
         with _stage(held, "encode"):
             fields = block.encode(classes, confidence, contract.max_value)
-        metrics.PIXELS.inc(int(window.valid.sum()))
-        return fields
+        return Made(fields, int(window.valid.sum()))
 
     def _described(self, source: SceneSource, version: str) -> Scene:
         if current_version(source, self._read) != version:
@@ -162,5 +177,6 @@ class BlockMaker:
 def _stage(held: BlockInHand, name: str) -> Iterator[None]:
     held.enter(name)
     begin = time.perf_counter()
-    yield
+    with tracing.span(name):
+        yield
     metrics.STAGE_SECONDS.labels(name).observe(time.perf_counter() - begin)

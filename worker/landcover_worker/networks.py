@@ -47,12 +47,8 @@ class Networks:
     def __init__(self, catalog: CatalogSettings, settings: WorkerSettings) -> None:
         models = load_models(catalog).models
         self.loaded: Mapping[str, LoadedNetwork] = {each.digest: LoadedNetwork(each, settings) for each in models}
-        metrics.MODEL.info(
-            {
-                "models": " ".join(f"{each.model.name}@{digest}" for digest, each in self.loaded.items()),
-                "provider": next(iter(self.loaded.values())).provider,
-            }
-        )
+        for digest, each in self.loaded.items():
+            metrics.MODEL.labels(each.model.name, digest, each.provider).info({})
 
     def close(self) -> None:
         """Stop every batching thread."""

@@ -17,8 +17,8 @@ from typing import Any, Protocol
 
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
+from celery.worker import state as worker_state
 from celery.worker.strategy import default as default_strategy
-from prometheus_client import start_http_server
 from pydantic import ValidationError
 
 from landcover.connections import connect
@@ -26,9 +26,14 @@ from landcover.coordination import BlockDesk
 from landcover.presence import PresenceKeeper, WorkerPresence
 from landcover.queue import BLOCK_TASK, BULK_QUEUE, BlockTask, make_celery
 from landcover.settings import BrokerSettings, CacheSettings, CatalogSettings, ReadSettings
+from landcover_worker import metrics
+from landcover_worker.envelope import envelope_of
+from landcover_worker.gpu_memory import watch_gpu_memory
 from landcover_worker.intake import Intake, RoomCycle, SilenceGuard
 from landcover_worker.maker import BlockMaker
 from landcover_worker.networks import Networks
+from landcover_worker.probes import Probes, open_probes
+from landcover_worker.runtimes.onnx_gpu import CUDA
 from landcover_worker.settings import WorkerSettings
 from landcover_worker.supervision import BlocksInHand
 
@@ -49,7 +54,11 @@ def run(settings: WorkerSettings) -> int:
         InvalidModel, InvalidConfiguration: there is nothing to serve with; the worker never becomes ready.
     """
     read = ReadSettings()
+    probes = open_probes(settings)
     networks = Networks(CatalogSettings(), settings)
+    provider = next(iter(networks.loaded.values())).provider
+    if provider == CUDA:
+        watch_gpu_memory()
 
     def make_maker(desk: BlockDesk, in_hand: BlocksInHand) -> BlockMaker:
         return BlockMaker(
@@ -64,8 +73,9 @@ def run(settings: WorkerSettings) -> int:
         return serve(
             settings,
             make_maker,
+            probes,
             models=tuple(networks.loaded),
-            provider=next(iter(networks.loaded.values())).provider,
+            provider=provider,
             slots=settings.threads or slots_for(max(each.max_batch for each in networks.loaded.values())),
         )
     finally:
@@ -80,6 +90,7 @@ def slots_for(max_batch: int) -> int:
 def serve(
     settings: WorkerSettings,
     make_maker: Callable[[BlockDesk, BlocksInHand], Maker],
+    probes: Probes,
     *,
     models: tuple[str, ...],
     provider: str,
@@ -90,6 +101,7 @@ def serve(
     Args:
         settings: which queues, and when to give up.
         make_maker: gives what makes the blocks.
+        probes: is told whether it lives and is ready.
         models: digests of the models it makes them with.
         provider: what runs those.
         slots: blocks of each queue in hand at once.
@@ -100,7 +112,10 @@ def serve(
     desk = BlockDesk(connect(cache_settings.cache_url), broker, worker=name, block_ttl_s=cache_settings.cache_ttl_s)
     app = make_celery(broker_settings.broker_url, hard_limit_s=settings.hard_limit_s)
     intake = Intake(slots, settings.queues)
-    register(app, make_maker(desk, BlocksInHand(desk, settings.hard_limit_s)), intake)
+    in_hand = BlocksInHand(desk, settings.hard_limit_s)
+    metrics.LAST_PROGRESS.set_function(in_hand.since_progress_s)
+    probes.not_live = in_hand.stalled
+    register(app, make_maker(desk, in_hand), intake)
     presence = WorkerPresence(
         id=name,
         provider=provider,
@@ -108,8 +123,6 @@ def serve(
         queues=tuple(settings.queues),
         bulk_slots=slots if BULK_QUEUE in settings.queues else 0,
     )
-    if settings.metrics_port:
-        start_http_server(settings.metrics_port)
     logger.info("worker %s takes tasks with %d threads on %s", name, intake.threads, provider)
     keeper = None
 
@@ -119,6 +132,8 @@ def serve(
         keeper = PresenceKeeper(broker, presence)
         SilenceGuard(broker, settings.queues, intake).start()
 
+    # Else Celery sets the root logger's level itself.
+    signals.setup_logging.connect(_leave_logging_alone)
     # Celery warns every root user of pickled messages; ours are JSON only, and images run as another user.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     consumer = app.Worker(
@@ -131,12 +146,26 @@ def serve(
         without_heartbeat=True,
         quiet=True,
     )
+    probes.not_ready = partial(not_taking_tasks, consumer)
     try:
         consumer.start()
     finally:
         if keeper:
             keeper.close()
     return int(consumer.exitcode or 0)
+
+
+def _leave_logging_alone(**_: Any) -> None:
+    """`landcover.logs` has set it up."""
+
+
+def not_taking_tasks(worker: Any) -> str:
+    """Why Celery's `worker` takes no tasks; empty if it does."""
+    if worker_state.should_stop is not None or worker_state.should_terminate is not None:
+        return "it is being stopped, and finishes what it has in hand"
+    if worker.consumer is None or worker.consumer.connection is None:
+        return "the consumer is not connected to the broker"
+    return ""
 
 
 def careful_strategy(intake: Intake, task: Any, app: Celery, consumer: Any, **options: Any) -> Callable[..., None]:
@@ -186,4 +215,6 @@ def register(app: Celery, maker: Maker, intake: Intake) -> None:
                 "dropped a task that is none; wrong: %s", ", ".join(sorted(faults))
             )  # a location may be signed
             return
-        maker.make(task, urgent=(self.request.delivery_info or {}).get("routing_key") != BULK_QUEUE)
+        envelope = envelope_of(self.request)
+        with envelope.working_on(task) as span:
+            span.set("landcover.outcome", maker.make(task, urgent=envelope.urgent))

@@ -49,6 +49,8 @@ class WorkerSettings(BaseSettings):
     max_attempts: Annotated[int, Field(ge=1)] = 3
     """A block that was begun so often without an end is set aside as a dead letter."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """Port of Prometheus' `/metrics`; 0 for none."""
+    """Port of `/metrics`, `/healthz` and `/readyz`; 0 for none."""
+    metrics_host: str = "0.0.0.0"
+    """Address on which that port is listened to: those who scrape and probe are on other machines. `::` for IPv6."""
 
     _split = field_validator("queues", mode="before")(split_locations)

@@ -20,7 +20,8 @@ from landcover.logs import configure_logging
 from landcover.queue import BlockTask
 from landcover.settings import ReadSettings
 from landcover_worker.batching import Batcher
-from landcover_worker.maker import BlockMaker
+from landcover_worker.maker import BlockMaker, Made
+from landcover_worker.probes import open_probes
 from landcover_worker.runtimes.base import UInt8Array
 from landcover_worker.service import serve, slots_for
 from landcover_worker.settings import WorkerSettings
@@ -37,17 +38,17 @@ class SleepingMaker(BlockMaker):
         self._seconds = seconds
         self._batcher = Batcher(self._run, batch, "sleep")
         flat = np.ones((block_px, block_px), np.uint8)
-        self._fields = block.encode(flat, flat, 1)
+        self._made = Made(block.encode(flat, flat, 1), flat.size)
 
     def _run(self, windows: Sequence[UInt8Array]) -> tuple[UInt8Array, UInt8Array]:
         time.sleep(self._seconds)
         pixels = np.stack(windows)[..., 0]
         return pixels, pixels
 
-    def _compute(self, task: BlockTask, held: BlockInHand, *, alone: bool, urgent: bool) -> dict[str, bytes]:
+    def _compute(self, task: BlockTask, held: BlockInHand, *, alone: bool, urgent: bool) -> Made:
         held.wait()
         self._batcher.infer(_WINDOW, on_start=partial(held.enter, "infer"), alone=alone, urgent=urgent)
-        return self._fields
+        return self._made
 
 
 def main() -> None:
@@ -59,9 +60,11 @@ def main() -> None:
     parser.add_argument("--block-px", type=int, default=512, help="side of a block (default: 512)")
     arguments = parser.parse_args()
     configure_logging("WARNING")
+    settings = WorkerSettings()
     serve(
-        WorkerSettings(),
+        settings,
         partial(SleepingMaker, batch=arguments.batch, seconds=arguments.seconds, block_px=arguments.block_px),
+        open_probes(settings),
         models=(arguments.digest,),
         provider="sleep",
         slots=slots_for(arguments.batch),

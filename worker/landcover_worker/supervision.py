@@ -20,6 +20,7 @@ from contextlib import contextmanager
 import redis
 
 from landcover.coordination import LEASE_S, BlockDesk
+from landcover.correlation import request_id
 from landcover.keys import BlockKey
 from landcover_worker import metrics
 
@@ -40,15 +41,21 @@ class BlockInHand:
 
     def __init__(self, key: BlockKey) -> None:
         self.key = key
+        self.request = request_id()
+        """The id of the request that asked for it first."""
+        self.advanced: float
+        """When it last went on to another stage (monotonic)."""
         self._stage: tuple[str, float | None]  # one tuple, so that the watch never sees half a change
         self.enter("begin")
 
     def enter(self, stage: str) -> None:
         """Work on it begins: the clock starts anew."""
-        self._stage = stage, time.monotonic()
+        self.advanced = time.monotonic()
+        self._stage = stage, self.advanced
 
     def wait(self) -> None:
         """Others are worked on first: the clock stands still until `enter`."""
+        self.advanced = time.monotonic()
         self._stage = "wait", None
 
     def stage(self) -> tuple[str, float]:
@@ -73,6 +80,7 @@ class BlocksInHand:
         self._period_s = period_s or min(LEASE_S, hard_limit_s) / 4
         self._end = end
         self._held: set[BlockInHand] = set()
+        self._released = time.monotonic()
         self._lock = threading.Lock()
         threading.Thread(target=self._watch, name="blocks-in-hand", daemon=True).start()
 
@@ -89,6 +97,25 @@ class BlocksInHand:
             metrics.RUNNING.dec()
             with self._lock:
                 self._held.discard(block)
+                self._released = time.monotonic()
+
+    def since_progress_s(self) -> float:
+        """For how long no block in hand has advanced; 0 if there is none."""
+        with self._lock:
+            if not self._held:
+                return 0.0
+            return time.monotonic() - max(self._released, *(block.advanced for block in self._held))
+
+    def stalled(self) -> str:
+        """What is amiss if nothing advances any more though blocks are in hand; empty if all is well.
+
+        A stage that takes too long ends the process before. This also sees a network whose thread has died, for which
+        every block waits.
+        """
+        since_s = self.since_progress_s()
+        if since_s <= self._hard_limit_s + 2 * self._period_s:
+            return ""
+        return f"no block in hand has advanced for {since_s:.0f} s"
 
     def _watch(self) -> None:
         while True:
@@ -102,7 +129,11 @@ class BlocksInHand:
                 try:
                     # A block that is being stored has given its lease up, or will in a moment.
                     if not self._desk.renew(block.key) and block in self._held and block.stage()[0] != "store":
-                        logger.warning("the lease of block %s was lost; it may be made twice", block.key.text)
+                        logger.warning(
+                            "the lease of block %s was lost; it may be made twice",
+                            block.key.text,
+                            extra={"request_id": block.request},
+                        )
                 except redis.RedisError as error:
                     logger.warning("leases cannot be renewed: %s", error)
                     break
@@ -117,5 +148,6 @@ class BlocksInHand:
             stage,
             seconds,
             self._hard_limit_s,
+            extra={"request_id": block.request},
         )
         return True
