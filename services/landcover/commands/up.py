@@ -73,17 +73,21 @@ def _run(arguments: argparse.Namespace) -> int:
     models = tuple(arguments.models) or catalog.models
     load_models(catalog.model_copy(update={"models": models}))
     locations = tuple(arguments.scenes) or catalog.scenes
-    with local.state_folder(arguments.state) as folder, local.stop_signals() as stopping:
-        scenes = _usable_scenes(locations, console)
-        if arguments.demo or not locations:
-            scenes = (*scenes, str(_demo_scene(arguments.state, console)))
+    with local.state_folder(arguments.state) as folder:
+        if folder != arguments.state:
+            console.print(f"{arguments.state} is in use by another: this one forgets its cache and queues at its end")
+        with local.leaving_on_signals():
+            scenes = _usable_scenes(locations, console)
+            if arguments.demo or not locations:
+                scenes = (*scenes, str(_demo_scene(arguments.state, console)))
         service = local.LocalService()
-        try:
-            return _serve(service, folder, scenes, models, arguments, console, stopping)
-        finally:
-            if service.children:
-                console.print("stopping …")
-            service.stop()
+        with local.stop_signals() as stopping:
+            try:
+                return _serve(service, folder, scenes, models, arguments, console, stopping)
+            finally:
+                if service.children:
+                    console.print("stopping …")
+                service.stop()
 
 
 def _serve(
