@@ -153,6 +153,7 @@ def test_every_probe_finds_its_address(service: Service) -> None:
                     path = probe["httpGet"]["path"]
                     answer = httpx.get(f"{base}{path}")
                     assert answer.status_code == 200, (name, kind, answer.text)
+                    assert "# HELP" not in answer.text, (name, kind)  # a page of metrics says nothing of health
                     asked.add((base, path))
     assert len(asked) == 4
 

@@ -298,7 +298,7 @@ def test_only_the_metrics_port_of_a_worker_is_open() -> None:
         for rule in policy["spec"].get("ingress", [])
         for port in rule["ports"]
     ]
-    assert ports == ["metrics"]
+    assert ports == [9100]
 
 
 # --- what is said to the processes ---------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from chart_parts import CHART, SMALLEST, merged, refusal, render
+from landcover.queue import TASK_EXPIRES_S
 
 DIGEST = "sha256:" + "0" * 64
 MODEL = {"name": "a.onnx", "digest": DIGEST}
@@ -212,6 +213,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         keda(cooldownSeconds=300),
         "workers.cpu.keda.cooldownSeconds is 300, not more than hardLimitSeconds + coldStartSeconds (300): a pod would "
         "go before it has paid for its start.",
+    ),
+    "a cold start that outlasts the tasks": (
+        keda(coldStartSeconds=TASK_EXPIRES_S, cooldownSeconds=900),
+        "workers.cpu.keda.coldStartSeconds is 600, and a queued block is dropped unread after 600: keep a pod "
+        "(minReplicas: 1), or have nodes and images nearer.",
     ),
     "no cold start": (
         keda(coldStartSeconds=0),

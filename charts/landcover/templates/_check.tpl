@@ -217,6 +217,9 @@
 {{- if lt (int $keda.coldStartSeconds) 1 -}}
 {{- fail (printf "%s.coldStartSeconds has to be what a first pod takes: measure it once." $where) -}}
 {{- end -}}
+{{- if ge (int $keda.coldStartSeconds) 600 -}}
+{{- fail (printf "%s.coldStartSeconds is %d, and a queued block is dropped unread after 600: keep a pod (minReplicas: 1), or have nodes and images nearer." $where (int $keda.coldStartSeconds)) -}}
+{{- end -}}
 {{- if eq (int $keda.minReplicas) 0 -}}
 {{- if not (include "landcover.store.address" (list $ "broker")) -}}
 {{- fail (printf "%s.minReplicas is 0, and only a secret knows where the broker is: give broker.address (host:port), since KEDA looks there for the first task." $where) -}}
