@@ -82,8 +82,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a key that is not hashed": (
         {"apiKeys": {"hashed": ["open-sesame"]}},
-        "apiKeys.hashed takes hashes only (NAME:sha256:…), and one of its entries is none. Keys themselves are kept by "
+        "apiKeys.hashed takes hashes only (NAME:read:sha256:…), and one of its entries is none. Keys themselves are kept by "
         "those who use them.",
+    ),
+    "keys for all, and none": (
+        {"apiKeys": {"for": "all"}},
+        "apiKeys.for is all, and there are no keys: nobody could read. Give apiKeys.hashed or "
+        "apiKeys.existingSecret.name.",
     ),
     "no scenes": (
         {"scenes": {"locations": []}},

@@ -47,9 +47,12 @@
 {{- if and .Values.apiKeys.hashed .Values.apiKeys.existingSecret.name -}}
 {{- fail "Both apiKeys.hashed and apiKeys.existingSecret.name are given: leave one out." -}}
 {{- end -}}
+{{- if and (eq .Values.apiKeys.for "all") (not (or .Values.apiKeys.hashed .Values.apiKeys.existingSecret.name)) -}}
+{{- fail "apiKeys.for is all, and there are no keys: nobody could read. Give apiKeys.hashed or apiKeys.existingSecret.name." -}}
+{{- end -}}
 {{- range .Values.apiKeys.hashed -}}
-{{- if not (regexMatch ":sha256:[0-9a-f]{64}$" .) -}}
-{{- fail "apiKeys.hashed takes hashes only (NAME:sha256:…), and one of its entries is none. Keys themselves are kept by those who use them." -}}
+{{- if not (regexMatch "^[A-Za-z0-9._-]{1,64}:((read|write):)?sha256:[0-9a-fA-F]{64}$" .) -}}
+{{- fail "apiKeys.hashed takes hashes only (NAME:read:sha256:…), and one of its entries is none. Keys themselves are kept by those who use them." -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -136,7 +139,7 @@
   "LANDCOVER_BROKER_URL" "broker" "LANDCOVER_CACHE_URL" "cache" "LANDCOVER_DATABASE_URL" "database"
   "LANDCOVER_SCENES" "scenes" "LANDCOVER_MODELS" "models" "LANDCOVER_DEFAULT_MODEL" "models.default"
   "LANDCOVER_PRODUCTS" "products" "LANDCOVER_PRODUCTS_WORK" "products" "LANDCOVER_API_KEYS" "apiKeys"
-  "LANDCOVER_API_KEYS_FILE" "apiKeys" "LANDCOVER_LOG_FORMAT" "log.format" "LANDCOVER_LOG_LEVEL" "log.level"
+  "LANDCOVER_API_KEYS_FILE" "apiKeys" "LANDCOVER_API_KEYS_FOR" "apiKeys.for" "LANDCOVER_LOG_FORMAT" "log.format" "LANDCOVER_LOG_LEVEL" "log.level"
   "OTEL_EXPORTER_OTLP_ENDPOINT" "tracing.endpoint" "LANDCOVER_WORKER_QUEUES" "queues of the pool"
   "LANDCOVER_WORKER_DEVICE" "gpu.count of the pool" "LANDCOVER_WORKER_HARD_LIMIT_S" "hardLimitSeconds of the pool"
   "LANDCOVER_WORKER_METRICS_PORT" "nothing: it is always 9100" -}}
