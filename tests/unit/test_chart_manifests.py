@@ -487,3 +487,35 @@ def test_the_list_that_wakes_a_pool_is_the_one_tasks_are_put_in(tmp_path: Path) 
         app.close()
     finally:
         service.stop()
+
+
+# --- the dashboard -------------------------------------------------------------------------------------------------
+
+
+def test_the_dashboard_is_one_that_grafana_can_lay_out() -> None:
+    (text,) = (
+        each["data"]["landcover.json"] for name, each in of_kind(ci("cpu"), "ConfigMap").items() if "dash" in name
+    )
+    panels = json.loads(text)["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert not cells & taken, panel["title"]
+        assert all(x < 24 for x, _ in cells)
+        taken |= cells
+        if panel["type"] != "row":
+            assert panel["description"], panel["title"]
+            assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+
+
+def test_the_dashboard_begins_with_what_is_wrong() -> None:
+    (text,) = (
+        each["data"]["landcover.json"] for name, each in of_kind(ci("cpu"), "ConfigMap").items() if "dash" in name
+    )
+    title, *first = json.loads(text)["panels"][:7]
+    assert title["title"].startswith("What is wrong")
+    for panel in first:
+        assert panel["type"] == "stat"
+        assert len(panel["fieldConfig"]["defaults"]["thresholds"]["steps"]) >= 2

@@ -82,8 +82,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a key that is not hashed": (
         {"apiKeys": {"hashed": ["open-sesame"]}},
-        "apiKeys.hashed takes hashes only (NAME:read:sha256:…), and one of its entries is none. Keys themselves are kept by "
-        "those who use them.",
+        "apiKeys.hashed takes hashes only (NAME:read:sha256:…), and one of its entries is none. Keys themselves are "
+        "kept by those who use them.",
     ),
     "keys for all, and none": (
         {"apiKeys": {"for": "all"}},
@@ -246,6 +246,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a route without a gateway": (
         {"httpRoute": {"enabled": True}},
         "httpRoute.enabled is true, and httpRoute.parentRefs names no gateway.",
+    ),
+    "alerts by what nobody scrapes": (
+        {"monitoring": {"prometheusRule": {"enabled": True}, "serviceMonitor": {"enabled": True}}},
+        "monitoring.prometheusRule goes by figures of API and workers, and nobody scrapes both: enable serviceMonitor "
+        "and podMonitor.",
+    ),
+    "a policy that keeps Prometheus out": (
+        {"monitoring": {"serviceMonitor": {"enabled": True}}, "networkPolicy": {"apiFrom": [{"podSelector": {}}]}},
+        "networkPolicy.apiFrom names who may reach the API, and Prometheus is not among them: name it in "
+        "networkPolicy.metricsFrom.",
     ),
     "a collector with a path": (
         {"tracing": {"endpoint": "http://c:4318/v1/traces"}},

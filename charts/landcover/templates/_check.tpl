@@ -240,6 +240,13 @@
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
 {{- fail "httpRoute.enabled is true, and httpRoute.parentRefs names no gateway." -}}
 {{- end -}}
+{{- $monitoring := .Values.monitoring -}}
+{{- if and $monitoring.prometheusRule.enabled (not (and $monitoring.serviceMonitor.enabled $monitoring.podMonitor.enabled)) -}}
+{{- fail "monitoring.prometheusRule goes by figures of API and workers, and nobody scrapes both: enable serviceMonitor and podMonitor." -}}
+{{- end -}}
+{{- if and $monitoring.serviceMonitor.enabled .Values.networkPolicy.enabled .Values.networkPolicy.apiFrom (not .Values.networkPolicy.metricsFrom) -}}
+{{- fail "networkPolicy.apiFrom names who may reach the API, and Prometheus is not among them: name it in networkPolicy.metricsFrom." -}}
+{{- end -}}
 {{- if and .Values.tracing.endpoint (not (regexMatch "^https?://[^/:]+(:[0-9]+)?/?$" .Values.tracing.endpoint)) -}}
 {{- fail "tracing.endpoint has to be http://HOST:PORT or https://HOST:PORT, without a path." -}}
 {{- end -}}
