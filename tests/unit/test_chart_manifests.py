@@ -34,9 +34,11 @@ from chart_parts import (
     tool,
 )
 from landcover.local import LocalService, start_broker
+from landcover.mapping.engine import IN_FLIGHT_PER_SLOT
 from landcover.queue import BULK_QUEUE, BlockTask, make_celery, send_block
 from landcover.scene import SceneSource
 from landcover.settings import CatalogSettings, ProductSettings
+from landcover_worker.service import slots_for
 from landcover_worker.settings import WorkerSettings
 
 OLDEST = {"gpu-scale-to-zero-values.yaml": "1.33.0"}
@@ -443,14 +445,38 @@ def test_a_pool_scales_by_age_and_by_all_work_and_the_list_only_wakes_it() -> No
         ("metrics-api", "interactive-in-flight", "AverageValue"),
         ("redis", "interactive-wake", None),
     ]
-    assert [(each["type"], each["name"]) for each in triggers_of("cpu", "bulk")] == [
-        ("prometheus", "oldest"),
-        ("prometheus", "blocks"),
-    ]
+    assert [(each["type"], each["name"]) for each in triggers_of("cpu", "bulk")] == [("prometheus", "blocks")]
     wake = triggers_of("gpu-scale-to-zero", "people")[-1]["metadata"]
     assert (wake["activationListLength"], int(wake["listLength"])) == ("0", 1_000_000)
     assert wake["address"] == "broker.example.org:6380"
     assert wake["enableTLS"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("pool", "max_batch"),
+    [
+        ({}, 1),
+        ({"gpu": {"count": 1}}, 8),
+        ({"gpu": {"count": 1}, "env": {"LANDCOVER_WORKER_MAX_BATCH": 32}}, 32),
+    ],
+    ids=["cpu", "gpu", "large batches"],
+)
+def test_a_pool_grows_by_what_a_job_keeps_in_the_queue(pool: Document, max_batch: int) -> None:
+    slots = slots_for(max_batch)
+    scale = {"keda": {"enabled": True, "prometheus": {"serverAddress": "http://p:9090"}}}
+    values = merged(
+        SMALLEST, {"monitoring": {"serviceMonitor": {"enabled": True}}, "workers": {"cpu": {**pool, **scale}}}
+    )
+    (scaled,) = of_kind(render(values), "ScaledObject").values()
+    threshold = next(each["metadata"]["threshold"] for each in scaled["spec"]["triggers"] if each["name"] == "blocks")
+    assert int(threshold) == slots * 3 // 2 < IN_FLIGHT_PER_SLOT * slots
+
+    (scaled,) = of_kind(
+        render(merged(values, {"workers": {"cpu": {"keda": {"source": "api"}}}})), "ScaledObject"
+    ).values()
+    targets = {each["name"]: int(each["metadata"]["targetValue"]) for each in scaled["spec"]["triggers"]}
+    # A job that keeps workers busy has `slots` blocks for each in hand, and as many waiting.
+    assert targets["bulk-waiting"] == targets["bulk-in-flight"] == slots * 3 // 4 < slots
 
 
 @every_ci_file

@@ -219,6 +219,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "workers.cpu.keda.cooldownSeconds is 300, not more than hardLimitSeconds + coldStartSeconds (300): a pod would "
         "go before it has paid for its start.",
     ),
+    "a pool that never grows": (
+        keda(blocksPerWorker=8),
+        "workers.cpu.keda.blocksPerWorker is 8, and a job keeps no more than 8 blocks in the queue for each worker "
+        "(twice what it has in hand): the pool would never grow. Give less.",
+    ),
     "a cold start that outlasts the tasks": (
         keda(coldStartSeconds=TASK_EXPIRES_S, cooldownSeconds=900),
         "workers.cpu.keda.coldStartSeconds is 600, and a queued block is dropped unread after 600: keep a pod "

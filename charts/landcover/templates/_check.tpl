@@ -220,6 +220,11 @@
 {{- if lt (int $keda.coldStartSeconds) 1 -}}
 {{- fail (printf "%s.coldStartSeconds has to be what a first pod takes: measure it once." $where) -}}
 {{- end -}}
+{{- $slots := include "landcover.pool.slots" (list $ $pool) | int -}}
+{{- $blocks := include "landcover.pool.blocks" (list $ $pool) | int -}}
+{{- if and (has "bulk" $pool.queues) (ge $blocks (int (mul 2 $slots))) -}}
+{{- fail (printf "%s.blocksPerWorker is %d, and a job keeps no more than %d blocks in the queue for each worker (twice what it has in hand): the pool would never grow. Give less." $where $blocks (mul 2 $slots)) -}}
+{{- end -}}
 {{- if ge (int $keda.coldStartSeconds) 600 -}}
 {{- fail (printf "%s.coldStartSeconds is %d, and a queued block is dropped unread after 600: keep a pod (minReplicas: 1), or have nodes and images nearer." $where (int $keda.coldStartSeconds)) -}}
 {{- end -}}

@@ -67,3 +67,18 @@ app.kubernetes.io/part-of: landcover
 {{- end -}}
 {{- toJson $names -}}
 {{- end -}}
+
+{{/* (list $ pool): blocks of each queue that one of its workers has in hand, as `landcover_worker.service` counts them. */}}
+{{- define "landcover.pool.slots" -}}
+{{- $ := index . 0 -}}
+{{- $pool := index . 1 -}}
+{{- $env := merge (deepCopy $pool.env) $.Values.env -}}
+{{- $batch := get $env "LANDCOVER_WORKER_MAX_BATCH" | default (ternary 8 1 (gt (int $pool.gpu.count) 0)) | int -}}
+{{- get $env "LANDCOVER_WORKER_THREADS" | default (max 4 (mul 2 $batch)) | int -}}
+{{- end -}}
+
+{{/* (list $ pool): blocks for each pod. A job keeps twice the slots of all workers in the queue, so a pool grows by less. */}}
+{{- define "landcover.pool.blocks" -}}
+{{- $slots := include "landcover.pool.slots" . | int -}}
+{{- (index . 1).keda.blocksPerWorker | default (div (mul 3 $slots) 2) | int -}}
+{{- end -}}
