@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from chart.values_table import PAGE, VALUES, described, make_table, with_table
-from chart_parts import CHART, RELEASE, SMALLEST, helm, merged, of_kind, refusal, render
+from chart_parts import CHART, RELEASE, SMALLEST, helm, merged, of_kind, pod_specs, refusal, render
 
 DEFAULTS: dict[str, Any] = yaml.safe_load(VALUES.read_text(encoding="utf-8"))
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
@@ -126,12 +126,22 @@ def test_a_pool_that_is_set_to_null_is_the_defaults() -> None:
     assert pool == "worker-gpu"
 
 
+def test_a_platform_may_give_out_its_own_numbers() -> None:
+    nothing = {"runAsUser": None, "runAsGroup": None, "fsGroup": None}
+    development = {"development": True, "valkey": {"enabled": True}, "broker": {"url": ""}, "cache": {"url": ""}}
+    values = {**SMALLEST, **development, "podSecurityContext": nothing}
+    pods = dict(pod_specs(render(values)))
+    assert len(pods) == 5
+    for spec in pods.values():
+        assert spec["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
 def test_the_notes_say_where_the_map_is_and_what_is_missing() -> None:
     done = helm("install", RELEASE, CHART, "--dry-run=client", "--namespace", "maps", values=dict(SMALLEST))
     assert done.returncode == 0, done.stderr
     notes = done.stdout.partition("NOTES:")[2]
     assert f"port-forward service/{RELEASE}-landcover-api 8000:80" in notes
     assert f"helm test {RELEASE} --namespace maps" in notes
-    assert "cpu: interactive and bulk, 1 pods" in notes
+    assert "cpu: interactive and bulk, 1 pod\n" in notes
     assert re.search(r"There is no database: /annotations answers 503", notes)
     assert "There are no API keys" in notes
