@@ -33,6 +33,7 @@ from chart_parts import (
     render,
     tool,
 )
+from landcover.cli import make_parser
 from landcover.local import LocalService, start_broker
 from landcover.mapping.engine import IN_FLIGHT_PER_SLOT
 from landcover.queue import BULK_QUEUE, BlockTask, make_celery, send_block
@@ -352,6 +353,36 @@ def test_the_processes_read_scenes_models_and_products(monkeypatch: pytest.Monke
         "https://imagery.example.org/chiba.tif",
         "s3://ortho/2025/city.tif",
     ]
+
+
+@pytest.mark.parametrize("binary", HELMS)
+def test_numbers_reach_the_processes_as_they_were_written(binary: str) -> None:
+    numbers = {
+        "LANDCOVER_READ_MAX_BLOCK_BYTES": 268435456,
+        "LANDCOVER_READ_TIMEOUT_S": 7.5,
+        "AWS_NO_SIGN_REQUEST": True,
+    }
+    values = merged(SMALLEST, {"env": numbers, "workers": {"cpu": {"env": {"LANDCOVER_WORKER_THREADS": 12}}}})
+    documents = render(values, binary=binary)
+    for deployment in ("api", "worker-cpu"):
+        variables = variables_of(documents, deployment)
+        assert [variables[name] for name in numbers] == ["268435456", "7.5", "true"]
+    assert variables_of(documents, "worker-cpu")["LANDCOVER_WORKER_THREADS"] == "12"
+
+
+@every_ci_file
+def test_containers_start_a_command_of_an_image_that_there_is(path: Path) -> None:
+    targets = set(re.findall(r"^FROM \S+ AS (\S+)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE))
+    started = set()
+    for document in of_kind(render(None, path), "Deployment").values():
+        (container,) = document["spec"]["template"]["spec"]["containers"]
+        if container["name"] != "valkey":
+            image = container["image"].rpartition("/")[2].partition(":")[0]
+            assert image.removeprefix("landcover-") in targets
+            make_parser().parse_args(container["args"])
+            started.add((container["args"][0], image))
+    assert ("api", "landcover-api") in started
+    assert {command for command, _ in started} == {"api", "worker"}
 
 
 def test_without_models_the_demonstration_is_served(monkeypatch: pytest.MonkeyPatch) -> None:

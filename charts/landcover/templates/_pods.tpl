@@ -81,11 +81,11 @@ topologySpreadConstraints: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{/* A map of variables, in the order of their names. */}}
+{{/* A map of variables, in the order of their names. Helm holds whole numbers as floats, and would write 6.7108864e+07. */}}
 {{- define "landcover.env.map" -}}
 {{- range $name, $value := . }}
 - name: {{ $name }}
-  value: {{ $value | toString | quote }}
+  value: {{ ternary (printf "%.15g" $value) (toString $value) (kindIs "float64" $value) | quote }}
 {{- end }}
 {{- end -}}
 
