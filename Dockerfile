@@ -61,16 +61,19 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
 
 FROM builder AS api-packages
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    /opt/build/bin/add api --requirement /opt/build/api.txt --requirement /opt/build/products.txt
+    /opt/build/bin/add api --requirement /opt/build/api.txt --requirement /opt/build/products.txt \
+      --requirement /opt/build/postgres.txt --requirement /opt/build/otel.txt
 
 FROM builder AS worker-packages
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    /opt/build/bin/add worker --requirement /opt/build/worker.txt --requirement /opt/build/openvino.txt
+    /opt/build/bin/add worker --requirement /opt/build/worker.txt --requirement /opt/build/openvino.txt \
+      --requirement /opt/build/otel.txt
 
 FROM builder AS gpu-packages
 COPY constraints-gpu.txt /src/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
-    /opt/build/bin/add gpu --constraint /src/constraints-gpu.txt --requirement /opt/build/gpu.txt
+    /opt/build/bin/add gpu --constraint /src/constraints-gpu.txt --requirement /opt/build/gpu.txt \
+      --requirement /opt/build/otel.txt
 
 FROM builder AS export-packages
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf /opt/build/bin/add export --requirement /opt/build/export.txt
@@ -111,10 +114,10 @@ RUN python -c "import landcover_worker.service"
 ENV LANDCOVER_WORKER_DEVICE=cpu \
     LANDCOVER_WORKER_METRICS_PORT=9100
 EXPOSE 9100
-# The metrics port opens when every model is loaded and warm, and is answered by the process that runs them.
-# Whether that process reaches the broker is for /readyz of the API: a restart would not bring a broker back.
+# Every model is loaded and warm, and the worker takes tasks. Kubernetes asks /healthz beside it (charts/landcover):
+# that one alone says whether a process is to be started anew.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=120s --retries=3 \
-    CMD ["python", "-c", "import http.client, os; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['LANDCOVER_WORKER_METRICS_PORT']), timeout=4); c.request('GET', '/metrics'); r = c.getresponse(); raise SystemExit(r.status != 200 or b'landcover_worker_model_info' not in r.read())"]
+    CMD ["python", "-c", "import http.client, os; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['LANDCOVER_WORKER_METRICS_PORT']), timeout=4); c.request('GET', '/readyz'); raise SystemExit(c.getresponse().status != 200)"]
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="landcover-tiles worker" \
@@ -136,7 +139,7 @@ ENV LANDCOVER_WORKER_DEVICE=cuda \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 EXPOSE 9100
 HEALTHCHECK --interval=15s --timeout=5s --start-period=180s --retries=3 \
-    CMD ["python", "-c", "import http.client, os; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['LANDCOVER_WORKER_METRICS_PORT']), timeout=4); c.request('GET', '/metrics'); r = c.getresponse(); raise SystemExit(r.status != 200 or b'landcover_worker_model_info' not in r.read())"]
+    CMD ["python", "-c", "import http.client, os; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['LANDCOVER_WORKER_METRICS_PORT']), timeout=4); c.request('GET', '/readyz'); raise SystemExit(c.getresponse().status != 200)"]
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="landcover-tiles worker, CUDA" \
