@@ -31,6 +31,7 @@ def draw(load: Load, courses: Sequence[Course], path: Path) -> None:
         times, numbers = zip(*course.pods, (load.lasts_s, course.pods[-1][1]), strict=True)
         axes.fill_between(np.array(times) / 3600, numbers, step="post", color=colour, alpha=0.75, linewidth=0)
         axes.set_ylim(0, most + 0.5)
+        axes.set_yticks(range(0, most + 1, 2))
         axes.set_ylabel("workers")
         title = f"{course.policy}: {course.worker_s / 3600:.0f} worker-hours"
         axes.set_title(title, loc="left", fontsize=10, color=colour)
@@ -41,7 +42,7 @@ def draw(load: Load, courses: Sequence[Course], path: Path) -> None:
     waits.set_yscale("log")
     waits.set_ylabel("seconds")
     waits.set_title("95 % of the tiles asked for within ten minutes wait less", loc="left", fontsize=10)
-    waits.legend(loc=(0.01, 0.42), frameon=False, fontsize=9)
+    waits.legend(loc=(0.01, 0.5), frameon=False, fontsize=9)
     waits.set_xlabel("hour of the day")
     waits.set_xlim(0, load.lasts_s / 3600)
     waits.set_xticks(range(0, 25, 2))
