@@ -24,8 +24,10 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from typing import Any
 
 import redis
 
@@ -100,6 +102,14 @@ if marker then
 end
 redis.call('SET', KEYS[2], mine .. ' ' .. string.format('%.0f', now), 'PX', ARGV[1])
 return 'claimed'
+"""
+
+# KEYS: marker. ARGV: queue. A task was taken out of that queue: what is running, or queued elsewhere, stays so.
+UNCLAIM_SCRIPT = """
+local marker = redis.call('GET', KEYS[1])
+local mine = ARGV[1] == 'bulk' and 'bulk' or 'queued'
+if marker and string.match(marker, '%a+') == mine then return redis.call('DEL', KEYS[1]) end
+return 0
 """
 
 # KEYS: block, marker, lease. ARGV: worker, lease ms.
@@ -201,7 +211,7 @@ class BlockDesk:
             pipe.delete(key.marker, key.lease, key.failure)
             pipe.publish(DONE_CHANNEL, key.text)
             pipe.execute()
-        self.forget_attempts(key)
+        self._forget(key, letter=True)
 
     def fail(self, key: BlockKey, error: LandcoverError) -> None:
         """Tell whoever waits why there is no block; it may be tried again a few seconds later.
@@ -212,14 +222,22 @@ class BlockDesk:
 
     def forget_attempts(self, key: BlockKey) -> None:
         """Begin counting anew: the block itself did nothing wrong. What is not forgotten lapses by itself."""
+        self._forget(key, letter=False)
+
+    def _forget(self, key: BlockKey, *, letter: bool) -> None:
         try:
-            self._broker.delete(key.attempts)
+            with self._broker.pipeline(transaction=False) as pipe:
+                pipe.delete(key.attempts)
+                if letter:  # it was set aside once, and made after all
+                    pipe.hdel(DEAD_LETTERS, key.text)
+                pipe.execute()
         except redis.RedisError as error:
             logger.warning("attempts cannot be forgotten: %s", error)
 
-    def bury(self, key: BlockKey, error: LandcoverError) -> None:
-        """Set a block aside that failed too often: recorded for operators, refused for a while."""
-        self._broker.hset(DEAD_LETTERS, key.text, _failure(error))
+    def bury(self, key: BlockKey, task: Mapping[str, Any], error: LandcoverError) -> None:
+        """Set a block aside that failed too often: recorded for operators with its task, refused for a while."""
+        letter = {"task": task, "error": error.code, "detail": str(error), "at": time.time()}
+        self._broker.hset(DEAD_LETTERS, key.text, json.dumps(letter))
         self._report_failure(key, error, DEAD_TTL_S)
         self.forget_attempts(key)
 

@@ -14,7 +14,7 @@ DONE_CHANNEL = "landcover:done"
 """Pub/Sub channel of the cache: the `BlockKey.text` of every block that was finished or has failed."""
 
 DEAD_LETTERS = "landcover:dead"
-"""Hash in the broker: `BlockKey.text` → JSON with the reason."""
+"""Hash in the broker: `BlockKey.text` → JSON with the task and the reason (`dead_letters.DeadLetter`)."""
 
 PRODUCTS = "landcover:products"
 """Hash in the broker: a product's id → JSON of its `ProductRecord`."""

@@ -73,7 +73,7 @@ class PlayedWorker:
                 if error is None:
                     desk.finish(task.key, FIELDS)
                 elif isinstance(error, BlockFailed):
-                    desk.bury(task.key, error)
+                    desk.bury(task.key, task.model_dump(mode="json"), error)
                 else:
                     desk.fail(task.key, error)
             queue.close()

@@ -27,6 +27,7 @@ from servers import Servers
 
 KEY = BlockKey("scene", "v1", "sha256:" + "0" * 64, 1, BlockIndex(2, 3))
 OTHER = BlockKey("scene", "v1", "sha256:" + "0" * 64, 1, BlockIndex(2, 4))
+TASK = {"row": 2, "col": 3}
 FIELDS = {"h": b"histogram", "c0": b"classes", "q0": b"confidence"}
 LEASE_S = 0.2
 LAPSE_S = LEASE_S + 0.1
@@ -248,11 +249,12 @@ def test_a_dead_letter(servers: Servers) -> None:
     claim(servers)
     worker.begin(KEY)
     worker.count_attempt(KEY)
-    worker.bury(KEY, BlockFailed("three times."))
+    worker.bury(KEY, TASK, BlockFailed("three times."))
     assert claim(servers) is Claim.FAILED
     assert FAILURE_TTL_S < servers.cache.ttl(KEY.failure) <= DEAD_TTL_S
     letters = {name.decode(): json.loads(letter) for name, letter in servers.broker.hgetall(DEAD_LETTERS).items()}
-    assert letters == {KEY.text: {"error": "BlockFailed", "detail": "three times."}}
+    assert letters[KEY.text].pop("at") == pytest.approx(time.time(), abs=60)
+    assert letters == {KEY.text: {"task": TASK, "error": "BlockFailed", "detail": "three times."}}
     servers.cache.delete(KEY.failure)  # as when it lapses
     assert claim(servers) is Claim.CLAIMED
     assert worker.count_attempt(KEY) == 1
@@ -277,7 +279,7 @@ def test_every_end_wakes_who_waits(servers: Servers, end: str) -> None:
     ends = {
         "finish": (lambda: desk(servers).finish(KEY, FIELDS), Claim.READY),
         "fail": (lambda: desk(servers).fail(KEY, LandcoverError("no.")), Claim.FAILED),
-        "bury": (lambda: desk(servers).bury(KEY, LandcoverError("no.")), Claim.FAILED),
+        "bury": (lambda: desk(servers).bury(KEY, TASK, LandcoverError("no.")), Claim.FAILED),
     }
     act, expected = ends[end]
     claim(servers)

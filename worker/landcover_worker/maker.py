@@ -108,7 +108,7 @@ class BlockMaker:
                 f"Block {key.index.row}/{key.index.col} of scene '{key.scene}' failed {self._max_attempts} times and "
                 "was set aside; the worker's log has the reason."
             )
-            self._desk.bury(key, error)
+            self._desk.bury(key, task.model_dump(mode="json"), error)
             metrics.DEAD_LETTERS.inc()
             logger.error("block %s is a dead letter after %d attempts", key.text, self._max_attempts)
             return "dead"
