@@ -13,7 +13,7 @@ from pydantic_settings import SettingsError
 
 from landcover import __version__
 from landcover.commands import annotations as annotations_command
-from landcover.commands import bench, keys, map_command, models, plan, up
+from landcover.commands import bench, keys, map_command, models, plan, queue, up
 from landcover.errors import LandcoverError
 from landcover.logs import configure_logging
 from landcover.redaction import redact
@@ -76,6 +76,7 @@ def make_parser() -> argparse.ArgumentParser:
     annotations_command.add_parser(subparsers)
     keys.add_parser(subparsers)
     bench.add_parser(subparsers)
+    queue.add_parser(subparsers)
     for entry in sorted(entry_points(group="landcover.commands"), key=lambda each: each.name):
         _load(entry, subparsers)
     return parser
