@@ -92,3 +92,12 @@ def test_a_worker_that_takes_tasks_is_not_silent(servers: Servers) -> None:
         time.sleep(AFTER_S / 10)
         end()
     assert not ends
+
+
+def test_a_worker_that_drains_is_not_silent(servers: Servers) -> None:
+    """Told to stop, it takes nothing more; what it has in hand may take longer than the guard's patience."""
+    servers.broker.lpush("interactive", "task")
+    intake = Intake(2, BOTH)
+    intake.take("interactive", channel())
+    intake.close()
+    assert ended(servers, intake) == []

@@ -51,11 +51,16 @@ class Intake:
         self.taken = 0
         self._in_hand = 0
         self._bulk = 0
+        self._closed = False
         self._lock = threading.Lock()
 
     def has_room_for(self, queue: str) -> bool:
         """Whether another task of `queue` may be taken."""
-        return self._in_hand < self.threads and (queue != BULK_QUEUE or self._bulk < self.slots)
+        return not self._closed and self._in_hand < self.threads and (queue != BULK_QUEUE or self._bulk < self.slots)
+
+    def close(self) -> None:
+        """No more is taken: what is in hand is ended, however long that takes, and its worker is not silent."""
+        self._closed = True
 
     def take(self, queue: str, channel: Any) -> Callable[[], None]:
         """A task of `queue` came through `channel` (kombu's); returns what is to be called when it has ended."""

@@ -132,6 +132,10 @@ def serve(
         keeper = PresenceKeeper(broker, presence)
         SilenceGuard(broker, settings.queues, intake).start()
 
+    @signals.worker_shutting_down.connect(weak=False)
+    def drain(**_: Any) -> None:
+        intake.close()
+
     # Else Celery sets the root logger's level itself.
     signals.setup_logging.connect(_leave_logging_alone)
     # Celery warns every root user of pickled messages; ours are JSON only, and images run as another user.
