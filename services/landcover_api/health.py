@@ -61,9 +61,14 @@ async def metrics(state: State) -> Response:
     return Response(await asyncio.to_thread(exposition, found), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/queues", summary="What waits for workers, for autoscalers.")
-async def queues(state: State) -> dict[str, Any]:
-    """By queue: `waiting`, `in_flight`, `oldest_s`; 503 while the broker is away."""
+@router.get(
+    "/queues",
+    summary="What waits for workers, for autoscalers.",
+    responses={503: {"description": "The broker is not reachable."}},
+)
+async def queues(state: State, response: Response) -> dict[str, Any]:
+    """By queue: `waiting`, `in_flight`, `oldest_s` in seconds; beside them `dead_letters` and `workers`."""
+    response.headers["Cache-Control"] = "no-store"
     report = await _queues_in_time(state)
     if report is None:
         raise Unavailable("The broker is not reachable at the moment; try again in a few seconds.")

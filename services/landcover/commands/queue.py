@@ -49,7 +49,7 @@ def add_parser(subparsers: Any) -> None:
         "  landcover queue --json | jq .dead_letters    everything, for programs\n"
         "  landcover queue requeue --all                the reason is gone: make these blocks after all\n"
         "  landcover queue drop --queue bulk            take all out that waits for jobs\n\n"
-        "settings: LANDCOVER_BROKER_URL, LANDCOVER_CACHE_URL. docs/operation.md has what to do when.",
+        "settings: LANDCOVER_BROKER_URL, LANDCOVER_CACHE_URL. docs/operations.md#requeue-and-drop has what to do when.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
