@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 
 import uvicorn
 from fastapi import FastAPI
+from rasterio.errors import NotGeoreferencedWarning
 from titiler.core.factory import TilerFactory
 
 _RECOMMENDED = {
@@ -35,4 +37,5 @@ def create_app(path: str) -> FastAPI:
 if __name__ == "__main__":
     port, location = sys.argv[1:]
     os.environ.update(_RECOMMENDED)
+    warnings.simplefilter("ignore", NotGeoreferencedWarning)  # its pictures are in no place
     uvicorn.run(create_app(location), host="127.0.0.1", port=int(port), log_level="warning", access_log=False)
