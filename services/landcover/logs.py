@@ -86,19 +86,7 @@ def configure_logging(level: str | None = None, form: str | None = None) -> None
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)  # Python's warnings are for developers
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
-    narrators = (
-        "alembic",
-        "botocore",
-        "celery",
-        "httpx",
-        "kombu",
-        "numexpr",
-        "pyogrio",
-        "rasterio",
-        "titiler",
-        "urllib3",
-    )
-    for chatty in (*narrators, "uvicorn.access"):
+    for chatty in _NARRATORS:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

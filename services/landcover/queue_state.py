@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import redis
 import redis.asyncio
@@ -21,7 +21,7 @@ from landcover.queue import BULK_QUEUE, INTERACTIVE_QUEUE, SENT_AT, TRAIN_QUEUE
 
 QUEUES = (INTERACTIVE_QUEUE, BULK_QUEUE, TRAIN_QUEUE)
 _UNACKED = "unacked"
-_SAMPLE = 500
+_SAMPLE = 100
 """Of more tasks in flight than these, a sample tells how many are of each queue."""
 
 
@@ -84,9 +84,8 @@ def _ask(pipe: Any) -> None:
 
 def _report(answers: Sequence[Any], workers: int) -> QueueReport:
     *looks, taken, sample, dead_letters = answers
-    tasks = [json.loads(message) for message in sample[1::2]]
-    shares = Counter(routing_key for _, _, routing_key in tasks)
-    scale = taken / len(tasks) if tasks else 0.0
+    shares = Counter(map(_queue_of, sample[1::2]))
+    scale = taken / shares.total() if shares else 0.0
     return QueueReport(
         queues={
             queue: QueueState(
@@ -101,8 +100,17 @@ def _report(answers: Sequence[Any], workers: int) -> QueueReport:
     )
 
 
+def _queue_of(taken: bytes) -> str:
+    """The queue of what kombu notes of a message that was taken; none if somebody else wrote it."""
+    try:
+        return str(json.loads(taken)[2])
+    except (ValueError, LookupError, TypeError):
+        return ""
+
+
 def _age_s(message: bytes | None) -> float:
-    if message is None:
+    """0 of what is no task of ours, too: the next worker drops it."""
+    try:
+        return 0.0 if message is None else max(0.0, time.time() - json.loads(message)["headers"][SENT_AT])
+    except (ValueError, LookupError, TypeError):
         return 0.0
-    sent_at = cast("float | None", json.loads(message)["headers"].get(SENT_AT))
-    return 0.0 if sent_at is None else max(0.0, time.time() - sent_at)

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 
+from landcover.api_keys import KEY_PREFIX
+
 _URL = re.compile(r"\b([a-z][a-z0-9+.\-]*)://([^\s\"'<>]*)", re.IGNORECASE)
 _NAMED = re.compile(
-    r"""(?<![a-z])((?:x-(?:amz|goog)-[a-z\-]+|awsaccesskeyid|googleaccessid|signature|sig|(?:access_?|auth_?|session_?|api_?)?token
+    r"""(?:(?<![a-z])|(?<=%[0-9a-f]{2}))((?:x-(?:amz|goog)-[a-z\-]+|awsaccesskeyid|googleaccessid|signature|sig|(?:access_?|auth_?|session_?|api_?)?token
     |api[_-]?key|password|passwd|secret(?:_?(?:access)?_?key)?)['"]?\s*(?:=|:|%3D)\s*['"]?)(?!\*\*\*)[^\s&'",;)}]+""",
     re.IGNORECASE | re.VERBOSE,
 )
 _AUTHORIZATION = re.compile(r"\b(bearer|basic)\s+[a-z0-9+/=._~\-]{6,}", re.IGNORECASE)
+_API_KEY = re.compile(rf"\b{KEY_PREFIX}[A-Za-z0-9_-]{{20,}}")
 _HIDDEN = "***"
 
 
@@ -22,7 +25,8 @@ def redact(text: str) -> str:
     """`text` without the user, password, query and fragment of any URL in it, and without values of named secrets."""
     if "://" in text:
         text = _URL.sub(_without_secrets, text)
-    return _AUTHORIZATION.sub(rf"\1 {_HIDDEN}", _NAMED.sub(rf"\1{_HIDDEN}", text))
+    text = _AUTHORIZATION.sub(rf"\1 {_HIDDEN}", _NAMED.sub(rf"\1{_HIDDEN}", text))
+    return _API_KEY.sub(_HIDDEN, text)
 
 
 def _without_secrets(match: re.Match[str]) -> str:

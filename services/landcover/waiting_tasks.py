@@ -18,7 +18,7 @@ _STEP = 1000
 
 
 def drop_waiting(queue: str, broker: redis.Redis, cache: redis.Redis) -> int:
-    """Drop as many tasks as wait in `queue` now, the newest first, and their claims; returns how many.
+    """Drop as many tasks as wait in `queue` now, the oldest first, and their claims; returns how many.
 
     What workers have taken is not touched. Whoever still waits for a dropped block asks anew within moments.
 
@@ -28,7 +28,7 @@ def drop_waiting(queue: str, broker: redis.Redis, cache: redis.Redis) -> int:
     """
     unclaim = cache.register_script(UNCLAIM_SCRIPT)
     dropped, todo = 0, broker.llen(queue)
-    while dropped < todo and (messages := cast("list[bytes] | None", broker.lpop(queue, min(_STEP, todo - dropped)))):
+    while dropped < todo and (messages := cast("list[bytes] | None", broker.rpop(queue, min(_STEP, todo - dropped)))):
         dropped += len(messages)
         with cache.pipeline(transaction=False) as pipe:
             for key in filter(None, map(_key_of, messages)):

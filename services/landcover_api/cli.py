@@ -89,6 +89,8 @@ def _run(arguments: argparse.Namespace) -> int:
 def _serve(arguments: argparse.Namespace) -> None:
     import uvicorn
 
+    from landcover_api.settings import ApiSettings
+
     uvicorn.run(
         "landcover_api.cli:make_process",
         factory=True,
@@ -99,7 +101,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         log_config=None,
         access_log=False,
         proxy_headers=True,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=ApiSettings().shutdown_s,
         timeout_worker_healthcheck=60,  # its 5 s can be less than a process takes to import all this
     )
 

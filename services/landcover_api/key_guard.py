@@ -22,7 +22,7 @@ from landcover.api_keys import Role
 from landcover.errors import InvalidConfiguration
 from landcover_api.api_keys import ApiKeySettings, KeyRing
 from landcover_api.cross_origin import RawHeaders
-from landcover_api.warm import route_path
+from landcover_api.paths import route_path
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ QUERY_NAME = "api_key"
 OPEN_PATHS = frozenset(
     {
         "/", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json", "/conformance",  # the same for everyone
-        "/healthz", "/readyz", "/metrics", "/queues",  # for the network's policy to guard: probes have no keys
+        "/healthz", "/readyz", "/metrics", "/queues",  # for a proxy to keep from outside: probes have no keys
     }
 )  # fmt: skip
 OPEN_FOLDERS = ("/assets/", "/static-offline-docs/")

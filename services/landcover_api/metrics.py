@@ -9,6 +9,8 @@ from typing import Literal
 from prometheus_client import Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from landcover_api.paths import route_path
+
 REQUESTS = Counter("landcover_api_requests_total", "Requests by route and status.", ["route", "status"])
 SECONDS = Histogram(
     "landcover_api_request_seconds",
@@ -85,7 +87,7 @@ def route_of(scope: Scope) -> str:
     pattern = getattr(scope.get("route"), "path", None)
     if pattern is None:
         return str(scope.get(ROUTE_KEY, "other"))
-    parts = scope["path"].split("/")
+    parts = route_path(scope).split("/")
     if len(parts) > 3 and parts[1] == "scenes" and not pattern.startswith("/scenes"):
         return f"/scenes/{{scene}}/{parts[3]}{pattern}"
     return str(pattern)

@@ -20,6 +20,8 @@ class ApiSettings(BaseSettings):
 
     wait_s: Annotated[float, Field(ge=0, le=MAX_WAIT_S)] = 8.0
     """How long a request waits for missing blocks when it does not say."""
+    shutdown_s: Annotated[int, Field(ge=1)] = 5
+    """How long requests that have begun may take after SIGTERM; then they are cut off, streams of events, too."""
     max_missing_blocks: Annotated[int, Field(ge=1)] = 64
     """A request that lacks more blocks than this is not mapped on demand."""
     max_blocks: Annotated[int, Field(ge=1)] = 4096

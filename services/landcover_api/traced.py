@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from landcover import tracing
 from landcover_api.correlate import HEADER_NAME
 from landcover_api.metrics import route_of
+from landcover_api.paths import route_path
 
 _TRACE_HEADERS = frozenset(name.encode() for name in tracing.CARRIER_HEADERS)
 _SPARED = frozenset({"/healthz", "/readyz", "/metrics", "/queues"})
@@ -21,7 +22,7 @@ class TraceMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        if scope["type"] != "http" or scope["path"] in _SPARED:
+        if scope["type"] != "http" or route_path(scope) in _SPARED:
             await self._app(scope, receive, send)
             return
         method = scope["method"]

@@ -26,6 +26,7 @@ from landcover_api.cover import LandCover
 from landcover_api.cross_origin import CrossOrigin, RawHeaders
 from landcover_api.http_caching import etag, matches
 from landcover_api.merged_reads import MergedReads
+from landcover_api.paths import route_path
 from landcover_api.rendering import Rendering
 
 if TYPE_CHECKING:
@@ -156,12 +157,6 @@ def _asked_by(scope: Scope) -> tuple[str | None, str | None, bytes | None]:
         elif name == HEADER_NAME:
             request = value
     return origin, known, request
-
-
-def route_path(scope: Scope) -> str:
-    """The path without that under which a proxy serves this."""
-    path, root = str(scope["path"]), str(scope.get("root_path", ""))
-    return path[len(root) :] if root and path.startswith(root + "/") else path
 
 
 def _address(match: re.Match[str], scope: Scope) -> Address:

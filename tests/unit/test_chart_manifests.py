@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -576,3 +577,79 @@ def test_the_dashboard_begins_with_what_is_wrong() -> None:
     for panel in first:
         assert panel["type"] == "stat"
         assert len(panel["fieldConfig"]["defaults"]["thresholds"]["steps"]) >= 2
+
+
+def egress_ports(documents: list[Document]) -> set[int]:
+    rules = of_kind(documents, "NetworkPolicy")["out"]["spec"]["egress"]
+    return {port["port"] for rule in rules for port in rule["ports"]}
+
+
+def test_a_number_at_the_end_of_a_host_is_no_port() -> None:
+    values = {"database": {"url": "postgresql://u:p@db1/land"}, "tracing": {"endpoint": "http://collector2"}}
+    assert egress_ports(render(merged(SMALLEST, values))) == {6379, 5432, 80, 443}
+    values = {"database": {"url": "postgresql://u:p@db1:5433/land"}, "tracing": {"endpoint": "http://10.0.0.5:4318"}}
+    assert egress_ports(render(merged(SMALLEST, values))) == {6379, 5433, 4318, 443}
+
+
+def test_what_an_owner_sets_goes_before_what_is_set_for_all() -> None:
+    """Zero and false, too."""
+    names = {"LANDCOVER_API_MAP_JOBS": (2, 0), "LANDCOVER_API_MAX_JOBS": (1, 9), "LANDCOVER_CACHE_TTL_S": (7, "")}
+    everybody = {name: values[0] for name, values in names.items()}
+    api = {name: values[1] for name, values in names.items()}
+    worker = {"LANDCOVER_WORKER_CUDA_GRAPHS": False}
+    documents = render(
+        merged(
+            SMALLEST,
+            {
+                "env": everybody | {"LANDCOVER_WORKER_CUDA_GRAPHS": True},
+                "api": {"env": api},
+                "workers": {"cpu": {"env": worker}},
+            },
+        )
+    )
+    found = {name: environment(containers(spec)[-1]) for name, spec in pod_specs(documents)}
+    (ours,) = (each for name, each in found.items() if name.endswith("api"))
+    (theirs,) = (each for name, each in found.items() if name.endswith("worker-cpu"))
+    assert {name: ours[name] for name in names} == {name: str(value) for name, value in api.items()}
+    assert theirs["LANDCOVER_WORKER_CUDA_GRAPHS"] == "false"
+    assert theirs["LANDCOVER_API_MAX_JOBS"] == "1"
+
+
+def test_a_new_chart_alone_starts_no_pod_anew(tmp_path: Path) -> None:
+    values = json.dumps(merged(SMALLEST, {"scenes": {"catalogue": [{"location": "https://example.org/b.tif"}]}}))
+    given = tmp_path / "values.json"
+    given.write_text(values)
+    copy = tmp_path / "landcover"
+    shutil.copytree(CHART, copy)
+    manifest = (copy / "Chart.yaml").read_text()
+    (copy / "Chart.yaml").write_text(re.sub(r"(?m)^version: .*$", "version: 9.9.9", manifest))
+    pods = []
+    for chart in (CHART, copy):
+        done = helm("template", RELEASE, chart, "--values", given)
+        assert done.returncode == 0, done.stderr
+        documents = [each for each in yaml.safe_load_all(done.stdout) if each]
+        pods.append([each["spec"]["template"] for each in documents if each["kind"] == "Deployment"])
+    assert "9.9.9" in done.stdout
+    assert pods[0] == pods[1]
+
+
+def test_keda_is_let_in_where_it_asks_the_api() -> None:
+    pool = {"keda": {"enabled": True, "source": "api"}}
+    outside = {"apiFrom": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}
+    documents = render(merged(SMALLEST, {"workers": {"cpu": pool}, "networkPolicy": outside}))
+    (rule,) = of_kind(documents, "NetworkPolicy")["api"]["spec"]["ingress"]
+    assert {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "keda-operator"}}} in rule["from"]
+
+
+def test_a_gateway_takes_the_path_away_that_it_serves_this_under() -> None:
+    route = {"enabled": True, "parentRefs": [{"name": "gateway"}], "path": "/maps"}
+    documents = render(merged(SMALLEST, {"httpRoute": route, "api": {"rootPath": "/maps"}}))
+    (rule,) = of_kind(documents, "HTTPRoute")["api"]["spec"]["rules"]
+    rewrite = {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}}
+    assert rule["filters"] == [{"type": "URLRewrite", "urlRewrite": rewrite}]
+
+
+def test_the_api_has_the_time_that_its_pod_has() -> None:
+    values = {"api": {"terminationGracePeriodSeconds": 100, "preStopSeconds": 20}}
+    (spec,) = (each for name, each in pod_specs(render(merged(SMALLEST, values))) if name.endswith("api"))
+    assert environment(containers(spec)[-1])["LANDCOVER_API_SHUTDOWN_S"] == "75"

@@ -140,8 +140,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no time to answer": (
         {"api": {"terminationGracePeriodSeconds": 5}},
-        "api.terminationGracePeriodSeconds has to be more than api.preStopSeconds: nothing would be left for "
-        "answering.",
+        "api.terminationGracePeriodSeconds has to be more than api.preStopSeconds + 5: nothing would be left "
+        "for answering.",
     ),
     "products in two places": (
         {"products": {"location": "s3://b", "volume": {"emptyDir": {}}}},
@@ -173,6 +173,21 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "workers.cpu takes from 'train', whose rounds need landcover trainer and a disk that is shared with who "
         "submits "
         "them; this chart runs none.",
+    ),
+    "threads of the network": (
+        cpu(env={"LANDCOVER_WORKER_CPU_THREADS": 8}),
+        "workers.cpu.env sets LANDCOVER_WORKER_CPU_THREADS, which the chart sets itself; it comes from "
+        "resources.requests.cpu of the pool.",
+    ),
+    "a path that the API does not know": (
+        {"httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}], "path": "/maps"}},
+        "httpRoute.path is /maps, and api.rootPath is not: the addresses in the API's answers would lead elsewhere. "
+        "Make them the same.",
+    ),
+    "a login that KEDA would leave out": (
+        keda(prometheus={"authenticationRef": "login"}),
+        "workers.cpu.keda.prometheus.authenticationRef is given without authModes: KEDA would leave it out. Say "
+        "bearer, basic, tls or custom.",
     ),
     "an unknown queue": (
         cpu(queues=["fast"]),
@@ -276,7 +291,7 @@ def test_a_bad_combination_is_refused_with_a_sentence(values: dict[str, Any], se
 
 def test_an_image_volume_needs_a_kubernetes_that_has_them() -> None:
     values = merged(SMALLEST, {"models": {"files": [MODEL], "ociImage": {"reference": f"r/m@{DIGEST}"}}})
-    assert "which Kubernetes v1.32.0 does not have (1.33 and newer)" in refusal(values, kubernetes="1.32.0")
+    assert "which Kubernetes v1.32.0 does not have (1.33 and newer;" in refusal(values, kubernetes="1.32.0")
     assert render(values, kubernetes="1.33.0")
 
 

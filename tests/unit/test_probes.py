@@ -50,6 +50,7 @@ def in_hand(hard_limit_s: float) -> BlocksInHand:
 def test_a_process_that_starts_lives_and_is_not_ready(port: int) -> None:
     Probes().serve("127.0.0.1", port)
     assert ask(port, "/healthz") == (200, '{"status": "alive"}')
+    assert ask(port, "/startedz")[0] == 503
     status, body = ask(port, "/readyz")
     assert status == 503 and "models are not loaded" in json.loads(body)["detail"]
     status, text = ask(port, "/metrics")

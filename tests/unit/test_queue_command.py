@@ -178,3 +178,15 @@ def test_the_queues_over_http_without_a_broker(servers: Servers, tmp_path: Path)
     assert answer.status_code == 503
     assert answer.json()["detail"] == "The broker is not reachable at the moment; try again in a few seconds."
     assert "retry-after" in answer.headers
+
+
+def test_without_a_worker_it_says_that_tasks_do_not_wait_for_ever(
+    servers: Servers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bury(servers, task(7))
+    assert run("requeue", "--all", "--yes") == 0
+    assert "No worker is there: what waits for 10 minutes is dropped" in capsys.readouterr().out
+    bury(servers, task(8))
+    servers.broker.set(f"{WORKER_PREFIX}a", "{}")
+    assert run("requeue", "--all", "--yes") == 0
+    assert "No worker" not in capsys.readouterr().out

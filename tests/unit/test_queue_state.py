@@ -88,3 +88,12 @@ def test_of_very_many_in_flight_a_sample_tells(servers: Servers, monkeypatch: py
 def test_without_a_broker() -> None:
     with pytest.raises(redis.RedisError):
         read_queues(connect(f"redis://127.0.0.1:{free_port()}/0"))
+
+
+@pytest.mark.parametrize(
+    "rubbish", [b"x", b"[]", b"{}", b'{"headers": 3}', b'{"headers": {"landcover_sent_at": "now"}}']
+)
+def test_what_somebody_else_wrote_is_counted_and_has_no_age(servers: Servers, rubbish: bytes) -> None:
+    servers.broker.rpush("interactive", rubbish)
+    servers.broker.hset("unacked", "tag", rubbish)  # type: ignore[arg-type]
+    assert read_queues(servers.broker).queues["interactive"] == QueueState(waiting=1, in_flight=0, oldest_s=0.0)

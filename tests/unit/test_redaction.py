@@ -22,6 +22,8 @@ SIGNED = (
         (f"HTTP error code 403: {SIGNED}", ["AKIAEXAMPLE", "5eC4e7"], "amazonaws.com/scenes/ortho.tif"),
         (f"'/vsicurl/{SIGNED}' not recognized", ["AKIAEXAMPLE", "5eC4e7"], "' not recognized"),
         ("url=https%3A%2F%2Fb%2Fa.tif%3FX-Amz-Signature%3D5eC4e7%26x", ["5eC4e7"], "X-Amz-Signature"),
+        ("f=https%3A%2F%2Fb%2Fa.tif%3Ftoken%3D5eC4e7", ["5eC4e7"], "a.tif%3Ftoken"),
+        ("who uses lck_TXfC42nCezfFXtGxWUBOJEkBR_h7ZDq-pB_5XuOs0R8 here", ["lck_", "pB_5XuOs0R8"], "who uses *** here"),
         ("https://x.blob.core.windows.net/c/a.tif?sv=2024&sig=5eC4e7%3D", ["5eC4e7"], "windows.net/c/a.tif"),
         ("https://imagery.example/wmts?key=5eC4e7&layer=a", ["5eC4e7"], "imagery.example/wmts"),
         ("https://tiles.example/#token=5eC4e7", ["5eC4e7"], "tiles.example/"),

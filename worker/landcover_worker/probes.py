@@ -1,7 +1,7 @@
-"""The worker's own port: `/metrics` for Prometheus, and `/healthz` and `/readyz` for whoever starts and ends workers.
+"""The worker's own port: `/metrics` for Prometheus; `/healthz`, `/startedz`, `/readyz` for who starts and ends workers.
 
 They tell the truth about a process whose work is elsewhere than its HTTP: it lives while what it has in hand advances,
-and is ready once its models are warm and its consumer is connected to the broker.
+has started once its models are warm, and is ready while its consumer is connected to the broker, too.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ Fault = Callable[[], str]
 
 
 class Probes:
-    """What the port answers: that the process starts, until whoever knows better sets `not_live` and `not_ready`."""
+    """What the port answers: that the process starts, until whoever knows better sets the three."""
 
     def __init__(self) -> None:
         self.not_live: Fault = lambda: ""
-        self.not_ready: Fault = lambda: "the models are not loaded yet"
+        self.not_warm: Fault = lambda: "the models are not loaded yet"
+        self.not_ready: Fault = self.not_warm
         self._metrics = make_wsgi_app()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -45,10 +46,12 @@ class Probes:
                 return metrics
             case "/healthz":
                 return _answer(start_response, "alive", self.not_live())
+            case "/startedz":
+                return _answer(start_response, "started", self.not_warm())
             case "/readyz":
                 return _answer(start_response, "ready", self.not_ready())
         start_response("404 Not Found", [("Content-Type", "application/json")])
-        return [b'{"detail": "There is /metrics, /healthz and /readyz."}']
+        return [b'{"detail": "There is /metrics, /healthz, /startedz and /readyz."}']
 
     def serve(self, host: str, port: int) -> None:
         """Answer at a port, in threads that end with the process.

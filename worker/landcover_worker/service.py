@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import socket
+import threading
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -115,6 +116,7 @@ def serve(
     in_hand = BlocksInHand(desk, settings.hard_limit_s)
     metrics.LAST_PROGRESS.set_function(in_hand.since_progress_s)
     probes.not_live = in_hand.stalled
+    probes.not_warm = str  # empty: whoever calls this has its models loaded
     register(app, make_maker(desk, in_hand), intake)
     presence = WorkerPresence(
         id=name,
@@ -135,6 +137,8 @@ def serve(
     @signals.worker_shutting_down.connect(weak=False)
     def drain(**_: Any) -> None:
         intake.close()
+        if keeper:  # in a thread: this is a signal's handler, and the broker may be slow
+            threading.Thread(target=keeper.close, name="presence-end", daemon=True).start()
 
     # Else Celery sets the root logger's level itself.
     signals.setup_logging.connect(_leave_logging_alone)

@@ -105,7 +105,7 @@
 {{- fail (printf "models.ociImage.reference %s is not pinned: let it end with @sha256:…" .) -}}
 {{- end -}}
 {{- if semverCompare "<1.33.0-0" $.Capabilities.KubeVersion.Version -}}
-{{- fail (printf "models.ociImage is an image volume, which Kubernetes %s does not have (1.33 and newer): use models.pvc or models.initContainer." $.Capabilities.KubeVersion.Version) -}}
+{{- fail (printf "models.ociImage is an image volume, which Kubernetes %s does not have (1.33 and newer; before 1.35 by a feature gate): use models.pvc or models.initContainer." $.Capabilities.KubeVersion.Version) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -120,8 +120,8 @@
 {{- fail "api.autoscaling goes by the share of the requested CPU, and api.resources.requests.cpu is not given." -}}
 {{- end -}}
 {{- end -}}
-{{- if le (int $api.terminationGracePeriodSeconds) (int $api.preStopSeconds) -}}
-{{- fail "api.terminationGracePeriodSeconds has to be more than api.preStopSeconds: nothing would be left for answering." -}}
+{{- if le (int $api.terminationGracePeriodSeconds) (add (int $api.preStopSeconds) 5 | int) -}}
+{{- fail "api.terminationGracePeriodSeconds has to be more than api.preStopSeconds + 5: nothing would be left for answering." -}}
 {{- end -}}
 {{- if and .Values.products.location .Values.products.volume -}}
 {{- fail "Both products.location and products.volume are given: leave one out." -}}
@@ -142,7 +142,9 @@
   "LANDCOVER_API_KEYS_FILE" "apiKeys" "LANDCOVER_API_KEYS_FOR" "apiKeys.for" "LANDCOVER_LOG_FORMAT" "log.format" "LANDCOVER_LOG_LEVEL" "log.level"
   "OTEL_EXPORTER_OTLP_ENDPOINT" "tracing.endpoint" "LANDCOVER_WORKER_QUEUES" "queues of the pool"
   "LANDCOVER_WORKER_DEVICE" "gpu.count of the pool" "LANDCOVER_WORKER_HARD_LIMIT_S" "hardLimitSeconds of the pool"
-  "LANDCOVER_WORKER_METRICS_PORT" "nothing: it is always 9100" -}}
+  "LANDCOVER_WORKER_METRICS_PORT" "nothing: it is always 9100"
+  "LANDCOVER_WORKER_CPU_THREADS" "resources.requests.cpu of the pool"
+  "LANDCOVER_API_SHUTDOWN_S" "api.terminationGracePeriodSeconds" -}}
 {{- range $name, $_ := index . 1 -}}
 {{- with get $ours $name -}}
 {{- fail (printf "%s sets %s, which the chart sets itself; it comes from %s." $where $name .) -}}
@@ -213,6 +215,9 @@
 {{- if and (eq $keda.source "prometheus") (not $.Values.monitoring.serviceMonitor.enabled) -}}
 {{- fail (printf "%s asks Prometheus for what the API exports, and monitoring.serviceMonitor.enabled is false: nobody would scrape it." $where) -}}
 {{- end -}}
+{{- if and $keda.prometheus.authenticationRef (not $keda.prometheus.authModes) -}}
+{{- fail (printf "%s.prometheus.authenticationRef is given without authModes: KEDA would leave it out. Say bearer, basic, tls or custom." $where) -}}
+{{- end -}}
 {{- $needed := add (int $pool.hardLimitSeconds) (int $keda.coldStartSeconds) -}}
 {{- if le (int $keda.cooldownSeconds) (int $needed) -}}
 {{- fail (printf "%s.cooldownSeconds is %d, not more than hardLimitSeconds + coldStartSeconds (%d): a pod would go before it has paid for its start." $where (int $keda.cooldownSeconds) (int $needed)) -}}
@@ -244,6 +249,12 @@
 {{- end -}}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
 {{- fail "httpRoute.enabled is true, and httpRoute.parentRefs names no gateway." -}}
+{{- end -}}
+{{- range $name := list "ingress" "httpRoute" -}}
+{{- $outside := get $.Values $name -}}
+{{- if and $outside.enabled (ne $outside.path "/") (ne (trimSuffix "/" $outside.path) (trimSuffix "/" $.Values.api.rootPath)) -}}
+{{- fail (printf "%s.path is %s, and api.rootPath is not: the addresses in the API's answers would lead elsewhere. Make them the same." $name $outside.path) -}}
+{{- end -}}
 {{- end -}}
 {{- $monitoring := .Values.monitoring -}}
 {{- if and $monitoring.prometheusRule.enabled (not (and $monitoring.serviceMonitor.enabled $monitoring.podMonitor.enabled)) -}}

@@ -72,7 +72,7 @@ app.kubernetes.io/part-of: landcover
 {{- define "landcover.pool.slots" -}}
 {{- $ := index . 0 -}}
 {{- $pool := index . 1 -}}
-{{- $env := merge (deepCopy $pool.env) $.Values.env -}}
+{{- $env := mustMergeOverwrite (deepCopy $.Values.env) $pool.env -}}
 {{- $batch := get $env "LANDCOVER_WORKER_MAX_BATCH" | default (ternary 8 1 (gt (int $pool.gpu.count) 0)) | int -}}
 {{- get $env "LANDCOVER_WORKER_THREADS" | default (max 4 (mul 2 $batch)) | int -}}
 {{- end -}}

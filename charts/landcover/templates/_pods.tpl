@@ -110,9 +110,6 @@ envFrom:
   subPath: {{ . }}
   {{- end }}
 {{- end }}
-{{- if or .Values.products.volume }}
-- {name: products, mountPath: /data/products}
-{{- end }}
 {{- range $name := list "broker" "cache" }}
 {{- if (get $.Values $name).tls.caSecret }}
 - {name: {{ $name }}-ca, mountPath: /etc/landcover/{{ $name }}-ca, readOnly: true}
@@ -140,10 +137,6 @@ envFrom:
   emptyDir: {sizeLimit: {{ .initContainer.sizeLimit }}}
   {{- end }}
 {{- end }}
-{{- end }}
-{{- with $.Values.products.volume }}
-- name: products
-  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- range $name := list "broker" "cache" }}
 {{- with (get $.Values $name).tls.caSecret }}
@@ -185,7 +178,21 @@ initContainers:
 {{- end }}
 {{- end -}}
 
-{{/* Pods start anew when what they read at start has changed. */}}
+{{/* What the release's secret holds, as JSON. */}}
+{{- define "landcover.secret.data" -}}
+{{- $data := dict -}}
+{{- range $name := list "broker" "cache" -}}
+{{- with include "landcover.store.url" (list $ $name) }}{{ $_ := set $data (printf "%s-url" $name) . }}{{ end -}}
+{{- end -}}
+{{- with (urlParse .Values.broker.url).userinfo -}}
+{{- with regexReplaceAll ":.*$" . "" }}{{ $_ := set $data "broker-username" . }}{{ end -}}
+{{- with regexReplaceAll "^[^:]*:?" . "" }}{{ $_ := set $data "broker-password" . }}{{ end -}}
+{{- end -}}
+{{- with .Values.database.url }}{{ $_ := set $data "database-url" . }}{{ end -}}
+{{- toJson $data -}}
+{{- end -}}
+
+{{/* Pods start anew when what they read at start has changed: not with the chart's version, which labels tell. */}}
 {{- define "landcover.pod.checksum" -}}
-landcover/settings: {{ include (print $.Template.BasePath "/secret.yaml") . | sha256sum | trunc 16 | quote }}
+landcover/settings: {{ include "landcover.secret.data" . | sha256sum | trunc 16 | quote }}
 {{- end -}}

@@ -208,7 +208,8 @@ def _letters_table(letters: _Letters) -> Table:
 
 def _requeue(arguments: argparse.Namespace) -> None:
     from landcover.dead_letters import read_dead_letters, requeue
-    from landcover.queue import make_celery
+    from landcover.queue import TASK_EXPIRES_S, make_celery
+    from landcover.queue_state import read_queues
 
     _check_named(arguments)
     with _servers() as (broker, cache):
@@ -219,6 +220,10 @@ def _requeue(arguments: argparse.Namespace) -> None:
         if not letters:
             print("There is nothing to queue.")
             return
+        if not read_queues(broker).workers:
+            print(
+                f"No worker is there: what waits for {TASK_EXPIRES_S // 60} minutes is dropped, and its letter is gone."
+            )
         if len(letters) > 1:
             _ask(f"Queue {_count_text(len(letters))} again, in '{arguments.queue}'?", arguments)
         celery = make_celery(BrokerSettings().broker_url)

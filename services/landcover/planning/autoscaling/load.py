@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 DAY_S = 86_400.0
 MORNING_S, EVENING_S = 6 * 3600.0, 22 * 3600.0
-"""Between which people look at maps: half a cosine, highest in the middle; outside of it hardly anybody does."""
+"""Between which people look at maps: sin² of the hour, highest in the middle; outside of it hardly anybody does."""
 NIGHT_SHARE = 0.0002
 """Of the busiest moment's views, in the night: one in two hours, at the default."""
 
