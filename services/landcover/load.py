@@ -32,6 +32,8 @@ class LoadResult:
 def load(urls: Sequence[str], *, connections: int, seconds: float) -> LoadResult:
     """Ask for `urls`, all of one server, again and again over so many connections, each beginning at another of them.
 
+    The clock begins when all are connected, and each asks once, however little time there is.
+
     Raises:
         RuntimeError: an answer is not 200.
     """
@@ -41,13 +43,13 @@ def load(urls: Sequence[str], *, connections: int, seconds: float) -> LoadResult
 async def _load(urls: Sequence[str], connections: int, seconds: float) -> LoadResult:
     server = urlsplit(urls[0])
     requests = [_request(url) for url in urls]
+    streams = [await asyncio.open_connection(server.hostname or "", server.port or 80) for _ in range(connections)]
     begin = time.perf_counter()
-    deadline = begin + seconds
     starts = (number * len(requests) // connections for number in range(connections))
     each = await asyncio.gather(
         *(
-            _client(server.hostname or "", server.port or 80, requests[start:] + requests[:start], deadline)
-            for start in starts
+            _client(*stream, requests[start:] + requests[:start], begin + seconds)
+            for stream, start in zip(streams, starts, strict=True)
         )
     )
     elapsed = time.perf_counter() - begin
@@ -61,12 +63,13 @@ def _request(url: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode()
 
 
-async def _client(host: str, port: int, requests: Sequence[bytes], deadline: float) -> list[float]:
-    reader, writer = await asyncio.open_connection(host, port)
-    latencies = []
+async def _client(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, requests: Sequence[bytes], deadline: float
+) -> list[float]:
+    latencies: list[float] = []
     try:
         for request in itertools.cycle(requests):
-            if (begin := time.perf_counter()) >= deadline:
+            if (begin := time.perf_counter()) >= deadline and latencies:
                 break
             writer.write(request)
             head = await reader.readuntil(b"\r\n\r\n")
