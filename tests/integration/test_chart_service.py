@@ -155,7 +155,7 @@ def test_every_probe_finds_its_address(service: Service) -> None:
                     assert answer.status_code == 200, (name, kind, answer.text)
                     assert "# HELP" not in answer.text, (name, kind)  # a page of metrics says nothing of health
                     asked.add((base, path))
-    assert len(asked) == 4
+    assert len(asked) == 5
 
 
 def test_helm_test_passes_on_a_running_service_and_fails_without(service: Service) -> None:
