@@ -186,7 +186,7 @@ def test_every_deployment_of_ours_has_three_probes(path: Path) -> None:
             for kind in ("startupProbe", "livenessProbe", "readinessProbe")
         }
         assert paths == {
-            "startupProbe": ("/healthz" if name == "api" else "/readyz", port),
+            "startupProbe": ("/healthz" if name == "api" else "/startedz", port),
             "livenessProbe": ("/healthz", port),
             "readinessProbe": ("/readyz", port),
         }
